@@ -17,7 +17,7 @@ from edfn_agent.formats.layout import Layout
 
 
 class Outcome(Enum):
-    """What became of a delivery. The order is the order of weight: a heavier word is not taken back by a lighter one."""
+    """What became of a delivery. In the order of weight: a lighter word takes back no heavier one."""
 
     ACKNOWLEDGED = "acknowledged"
     DUPLICATE = "duplicate"
@@ -77,6 +77,10 @@ class Delivery:
         with self._lock:
             if _WEIGHT[outcome] > _WEIGHT[self._outcome]:
                 self._outcome, self._reason = outcome, reason
+
+    @property
+    def settled(self) -> bool:
+        return self._holders == 0
 
     def release(self) -> None:
         """Let go. The last one to do so settles the delivery."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from edfn_agent.delivery import Origin
+from edfn_agent.delivery import Delivery, Origin
 from edfn_agent.formats.layout import Layout
 
 
@@ -96,7 +96,8 @@ class BadLine:
 class FlowBatch:
     """Flow rows only: NODATA, SKIPDATA and rows without addresses are counted and already gone.
 
-    All addresses of a row are of one family. `columns` has every field of the layout that was asked for; a field that
+    `deliveries` are those that have rows in it, each held once for this batch; whoever is done with the batch calls
+    `release`. All addresses of a row are of one family. `columns` has every field of the layout that was asked for; a field that
     the layout lacks is not in it. Times are Unix milliseconds (`start`, `end`).
     """
 
@@ -107,6 +108,12 @@ class FlowBatch:
     family: NDArray[np.uint8]  # 4 or 6, per row
     counts: Counts = field(default_factory=Counts)
     bad_lines: Sequence[BadLine] = ()
+    deliveries: Sequence[Delivery] = ()
+
+    def release(self) -> None:
+        """Every record of the batch has been handed over: let its deliveries go."""
+        for delivery in self.deliveries:
+            delivery.release()
 
     def integers(self, name: str) -> IntColumn | None:
         column = self.columns.get(name)

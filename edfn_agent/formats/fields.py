@@ -86,18 +86,17 @@ FIELDS: tuple[FlowLogField, ...] = (
 BY_NAME: dict[str, FlowLogField] = {field.name: field for field in FIELDS}
 BY_COLUMN: dict[str, FlowLogField] = {field.column: field for field in FIELDS}
 
-DEFAULT_NAMES: tuple[str, ...] = tuple(
-    "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action "
-    "log-status".split()
-)
+DEFAULT_NAMES: tuple[str, ...] = tuple(row.name for row in FIELDS if row.version == 2)
 """The default format of a VPC flow log (version 2)."""
 
-TRANSIT_GATEWAY_DEFAULT_NAMES: tuple[str, ...] = tuple(
-    "version resource-type account-id tgw-id tgw-attachment-id tgw-src-vpc-account-id tgw-dst-vpc-account-id "
-    "tgw-src-vpc-id tgw-dst-vpc-id tgw-src-subnet-id tgw-dst-subnet-id tgw-src-eni tgw-dst-eni tgw-src-az-id "
-    "tgw-dst-az-id tgw-pair-attachment-id srcaddr dstaddr srcport dstport protocol packets bytes start end log-status "
-    "type packets-lost-no-route packets-lost-blackhole packets-lost-mtu-exceeded packets-lost-ttl-expired tcp-flags "
-    "region flow-direction pkt-src-aws-service pkt-dst-aws-service".split()
+TRANSIT_GATEWAY_DEFAULT_NAMES: tuple[str, ...] = (
+    *("version", "resource-type", "account-id", "tgw-id", "tgw-attachment-id"),
+    *("tgw-src-vpc-account-id", "tgw-dst-vpc-account-id", "tgw-src-vpc-id", "tgw-dst-vpc-id"),
+    *("tgw-src-subnet-id", "tgw-dst-subnet-id", "tgw-src-eni", "tgw-dst-eni", "tgw-src-az-id", "tgw-dst-az-id"),
+    *("tgw-pair-attachment-id", "srcaddr", "dstaddr", "srcport", "dstport", "protocol", "packets", "bytes"),
+    *("start", "end", "log-status", "type", "packets-lost-no-route", "packets-lost-blackhole"),
+    *("packets-lost-mtu-exceeded", "packets-lost-ttl-expired", "tcp-flags", "region", "flow-direction"),
+    *("pkt-src-aws-service", "pkt-dst-aws-service"),
 )
 """The default format of a Transit Gateway flow log (version 6)."""
 
