@@ -1,0 +1,66 @@
+"""IPFIX (RFC 7011) without I/O."""
+
+from .elements import IANA, VARIABLE_LENGTH, ElementRegistry, InformationElement
+from .errors import (
+    ColumnError,
+    DataRecordError,
+    DecodingError,
+    DefinitionError,
+    ElementError,
+    EncodingError,
+    HeaderError,
+    IpfixError,
+    NotFixedError,
+    PaddingError,
+    SetError,
+    TemplateError,
+    TemplateRecordError,
+    TemplateRedefinedError,
+    TooLongError,
+    TooManyTemplatesError,
+    TrailingOctetsError,
+    TruncatedError,
+    UnannouncedTemplateError,
+    UnknownElementError,
+    ValueRangeError,
+)
+from .exporting import ExportingProcess
+from .messages import Messages, pack
+from .records import Records, VariableColumn
+from .templates import Field, OptionsTemplate, Template
+
+__all__ = [
+    "InformationElement",
+    "ElementRegistry",
+    "IANA",
+    "VARIABLE_LENGTH",
+    "Field",
+    "Template",
+    "OptionsTemplate",
+    "Records",
+    "VariableColumn",
+    "Messages",
+    "pack",
+    "ExportingProcess",
+    "IpfixError",
+    "DefinitionError",
+    "ElementError",
+    "UnknownElementError",
+    "TemplateError",
+    "EncodingError",
+    "ColumnError",
+    "ValueRangeError",
+    "TooLongError",
+    "UnannouncedTemplateError",
+    "TemplateRedefinedError",
+    "DecodingError",
+    "HeaderError",
+    "TruncatedError",
+    "TrailingOctetsError",
+    "SetError",
+    "TemplateRecordError",
+    "DataRecordError",
+    "PaddingError",
+    "TooManyTemplatesError",
+    "NotFixedError",
+]
