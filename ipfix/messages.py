@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,13 @@ VERSION = 10
 MESSAGE_HEADER = struct.Struct(">HHIII")  # version, length, export time, sequence number, observation domain
 SET_HEADER = struct.Struct(">HH")  # set id, length
 MAX_MESSAGE_SIZE = 65535  # what the length of a header can say
+
+_HEADERS = np.dtype(  # both headers of a message with one set
+    [
+        *(("version", ">u2"), ("length", ">u2"), ("time", ">u4"), ("sequence", ">u4"), ("domain", ">u4")),
+        *(("set_id", ">u2"), ("set_length", ">u2")),
+    ]
+)
 
 
 class Messages:
@@ -176,11 +184,11 @@ class _Packer:
         # Full messages at once; the last one, full or not, stays open for what follows.
         full = (count - fitting - 1) // per_message
         if full:
-            self.full_messages(run, length, fitting, per_message, full)
+            self.equal_messages(run, length, fitting, per_message, full)
             fitting += full * per_message
         self.put(set_id, run.octets.data[fitting * length :], count - fitting)
 
-    def full_messages(self, run: Records, length: int, first: int, per_message: int, full: int) -> None:
+    def equal_messages(self, run: Records, length: int, first: int, per_message: int, full: int) -> None:
         """Messages that differ in their sequence numbers and records only: a matrix, one message a row."""
         body = per_message * length
         size = 20 + body
@@ -199,22 +207,57 @@ class _Packer:
     def variable_run(self, run: Records) -> None:
         if run.ends is None or not run.count:
             return
-        set_id, octets, ends = run.template.id, run.octets.data, run.ends.data
+        set_id, count, octets, ends = run.template.id, run.count, run.octets.data, run.ends.data
         shortest = run.template.min_record_length
-        begin = done = 0
-        while done < run.count:
-            room = self.room(set_id)
-            # No more records than `room // shortest` can fit, so the search need not look further.
-            most = min(run.count, done + max(0, room) // shortest)
-            upto = bisect_right(ends, begin + room, done, most)
+
+        def fitting(done: int, begin: int, room: int) -> int:
+            # No more than `room // shortest` records can fit, so the search need not look further.
+            return bisect_right(ends, begin + room, done, min(count, done + max(0, room) // shortest))
+
+        done = fitting(0, 0, self.room(set_id))
+        begin = ends[done - 1] if done else 0
+        if done:
+            self.put(set_id, octets[:begin], done)
+        if done == count:
+            return
+        self.close_message()
+        room = self.limit - 20
+        # Where each message ends, first counted in records and then in octets of the run.
+        cuts, borders = [done], [begin]
+        while done < count:
+            upto = fitting(done, begin, room)
             if upto == done:
-                if self.at == self.start:
-                    raise _too_long(run, ends[done] - begin, self.limit)
-                self.close_message()
-                continue
-            end = ends[upto - 1]
-            self.put(set_id, octets[begin:end], upto - done)
-            begin, done = end, upto
+                raise _too_long(run, ends[done] - begin, self.limit)
+            done, begin = upto, ends[upto - 1]
+            cuts.append(done)
+            borders.append(begin)
+        self.unequal_messages(run, cuts[:-1], borders[:-1])
+        self.put(set_id, octets[borders[-2] :], count - cuts[-2])
+
+    def unequal_messages(self, run: Records, cuts: list[int], borders: list[int]) -> None:
+        """Full messages of one run, each with the records up to the next cut and the octets up to the next border."""
+        full = len(cuts) - 1
+        if not full:
+            return
+        octets, view, at = run.octets.data, self.view, self.at
+        starts = []
+        for begin, end in pairwise(borders):
+            starts.append(at)
+            at += 20
+            view[at : at + end - begin] = octets[begin:end]
+            at += end - begin
+        counts, bodies = np.diff(cuts), np.diff(borders)
+        headers = np.empty(full, _HEADERS)
+        headers["version"], headers["length"] = VERSION, bodies + 20
+        headers["time"], headers["domain"] = self.export_time, self.domain
+        headers["sequence"] = (np.cumsum(counts) - counts + (self.sequence & 0xFFFFFFFF)) & 0xFFFFFFFF
+        headers["set_id"], headers["set_length"] = run.template.id, bodies + 4
+        places = np.array(starts)[:, np.newaxis] + np.arange(20)
+        self.buffer[places] = headers.view(np.uint8).reshape(full, 20)
+        self.lengths.extend((bodies + 20).tolist())
+        self.counts.extend(counts.tolist())
+        self.sequence += cuts[-1] - cuts[0]
+        self.at = self.start = at
 
     def finish(self) -> Messages:
         self.close_message()
