@@ -1,0 +1,321 @@
+"""`edfn-agent export`: flow-log files to collectors or into files, without AWS."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from edfn_agent.export.exporter import Destination
+    from edfn_agent.formats.batch import BadLine
+    from edfn_agent.inventory.mapped import MappedDirectory
+
+SHOWN_BAD_LINES = 5
+"""Malformed lines shown per file; all are counted."""
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option(
+    "--collector",
+    "collectors",
+    multiple=True,
+    metavar="URL",
+    help="udp://host:port, tcp:// or tls://; may be repeated.",
+)
+@click.option(
+    "--output",
+    "outputs",
+    multiple=True,
+    metavar="FILE",
+    help="Write messages to FILE.ipfix (RFC 5655) or FILE.pcap; may be repeated.",
+)
+@click.option(
+    "--log-format", metavar="FIELDS", help="Columns of files without a header line: '${version} ${vpc-id} ...'."
+)
+@click.option(
+    "--exporter-map",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="JSON or YAML: vpc-id, interface-id or account-id to exporter address.",
+)
+@click.option("--exporter", metavar="ADDRESS", help="Exporter address of everything the map does not name.")
+@click.option(
+    "--exporter-address",
+    type=click.Choice(["auto", "source", "field"]),
+    default="auto",
+    show_default=True,
+    help="Send from the exporters' addresses, or say them in element 130 only.",
+)
+@click.option("--profile", type=click.Choice(["standard", "aws"]), default="standard", show_default=True)
+@click.option("--enterprise-number", type=int, metavar="N", help="Your private enterprise number, for profile aws.")
+@click.option(
+    "--max-message-size",
+    type=click.IntRange(512, 8900),
+    default=1400,
+    show_default=True,
+    metavar="OCTETS",
+    help="IPFIX message size, 512 to 8900.",
+)
+@click.option(
+    "--records-per-second",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Pace of records, options included; 0 is no limit.",
+)
+@click.option(
+    "--template-refresh",
+    type=click.FloatRange(min=0, min_open=True),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Send templates again over UDP.",
+)
+@click.option("--exporter-field/--no-exporter-field", default=True, help="Element 130 in every record (default: yes).")
+@click.option("--packet-addresses", is_flag=True, help="pkt-srcaddr and pkt-dstaddr in the place of srcaddr, dstaddr.")
+@click.option("--egress-zero-on-reject", is_flag=True, help="egressInterface 0 for rejected flows, as routers do.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on the last line of standard output.")
+def export(**options: Any) -> None:
+    """Send flow-log files to collectors, or write them as IPFIX files.
+
+    FILE is a flow-log file as AWS delivers it anywhere (text, gzip, Parquet, CloudWatch Logs or Firehose envelopes), a
+    folder, or - for standard input. What a file is follows from its octets.
+
+    \b
+      edfn-agent export *.log.gz --collector udp://127.0.0.1:4739
+      edfn-agent export logs/ --output flows.pcap --exporter-map map.yaml
+
+    Exit status: 0 all files read to their end, 1 some could not be, 2 usage.
+    """
+    if not options["collectors"] and not options["outputs"]:
+        raise click.UsageError("nowhere to send to: give --collector udp://HOST:PORT or --output FILE.ipfix")
+    from edfn_agent.formats.layout import Layout, LayoutError
+
+    layout = None
+    if options["log_format"]:
+        try:
+            layout = Layout.parse(options["log_format"])
+        except LayoutError as error:
+            raise click.UsageError(f"--log-format: {error}") from None
+    sys.exit(_run(options, layout))
+
+
+def _run(options: dict[str, Any], layout: Any) -> int:
+    from edfn_agent.enrich import Enricher, Flows
+    from edfn_agent.export.exporter import FlowExporter
+    from edfn_agent.export.mapping import wanted_columns
+    from edfn_agent.export.rows import Settings
+    from edfn_agent.export.transports.base import TransportError
+    from edfn_agent.formats.reader import Reader
+    from edfn_agent.inputs import files
+    from edfn_agent.pipeline import Pipeline
+
+    settings = Settings(
+        profile=options["profile"],
+        enterprise_number=_enterprise_number(options),
+        exporter_field=options["exporter_field"],
+        packet_addresses=options["packet_addresses"],
+        egress_zero_on_reject=options["egress_zero_on_reject"],
+    )
+    directory = _directory(options)
+    destinations = _destinations(options)
+    exporter = FlowExporter(settings, destinations)
+    wanted = wanted_columns(settings.profile, settings.packet_addresses)
+    bad_lines = _BadLines()
+
+    def observe(flows: Flows) -> None:
+        bad_lines.show(flows.batch.bad_lines)
+
+    pipeline = Pipeline(lambda: Reader(wanted), Enricher(directory), exporter, observe=observe)
+    names = list(files.walk(options["files"]))
+    failed: list[tuple[str, str]] = []
+    began = time.monotonic()
+    with _Progress(names) as progress:
+        for name in names:
+            reason = ""
+            try:
+                fault = pipeline.submit(files.delivery(name, lambda outcome, why: None, layout))
+                reason = str(fault) if fault else ""
+            except OSError as error:
+                reason = error.strerror or str(error)
+            except TransportError as error:
+                _say(str(error))
+                return 1
+            if reason:
+                failed.append((name, reason))
+                _say(f"{name}: {reason}")
+            progress.advance(name)
+        try:
+            pipeline.flush()
+            exporter.drain(30.0)
+        except TransportError as error:
+            _say(str(error))
+            return 1
+        finally:
+            exporter.close()
+    counts = pipeline.counts
+    summary = {
+        "files": len(names),
+        "files_failed": len(failed),
+        "records_exported": exporter.flows,
+        "records_nodata": counts.nodata,
+        "records_skipdata": counts.skipdata,
+        "records_without_addresses": counts.without_addresses,
+        "lines_malformed": counts.malformed,
+        "messages": sum(destination.transport.messages for destination in destinations),
+        "octets": sum(destination.transport.octets for destination in destinations),
+        "seconds": round(time.monotonic() - began, 3),
+        "exporters": len(pipeline.enricher.exporters),
+        "failed": [{"file": name, "reason": reason} for name, reason in failed],
+        "collectors": [
+            {
+                "name": destination.transport.name,
+                "messages": destination.transport.messages,
+                "octets": destination.transport.octets,
+                "mode": getattr(destination.transport, "mode_reason", ""),
+                "errors": dict(destination.transport.errors),
+            }
+            for destination in destinations
+        ],
+    }
+    if options["as_json"]:
+        click.echo(json.dumps(summary))
+    else:
+        _print_summary(summary)
+    return 1 if failed else 0
+
+
+def _enterprise_number(options: dict[str, Any]) -> int | None:
+    from edfn_agent.export.mapping import DOCUMENTATION_NUMBER, check_enterprise_number
+
+    number: int | None = options["enterprise_number"]
+    if options["profile"] != "aws":
+        if number is not None:
+            raise click.UsageError("--enterprise-number goes with --profile aws")
+        return None
+    fault = check_enterprise_number(number)
+    if fault:
+        raise click.UsageError(f"--enterprise-number: {fault}")
+    if number == DOCUMENTATION_NUMBER:
+        _say(f"warning: enterprise number {number} is for documentation (RFC 5612); use your organisation's own")
+    return number
+
+
+def _directory(options: dict[str, Any]) -> MappedDirectory:
+    from edfn_agent.inventory.mapped import MapError, MappedDirectory, exporter_address, read_map
+
+    try:
+        addresses = read_map(options["exporter_map"]) if options["exporter_map"] else {}
+        default = exporter_address(options["exporter"]) if options["exporter"] else None
+    except MapError as error:
+        raise click.UsageError(f"--exporter-map: {error}") from None
+    except ValueError as error:
+        raise click.UsageError(f"--exporter: {error}") from None
+    return MappedDirectory(addresses, default)
+
+
+def _destinations(options: dict[str, Any]) -> list[Destination]:
+    from edfn_agent.export.exporter import Destination
+    from edfn_agent.export.pace import Pace
+    from edfn_agent.export.transports import file_transport, parse_collector, transport_of
+
+    mode = options["exporter_address"]
+    if mode == "auto" and not options["exporter_map"] and not options["exporter"]:
+        mode = "field"  # addresses that nobody chose are fit to tell VPCs apart, not to send packets from
+    destinations = []
+    try:
+        transports = [
+            *(transport_of(parse_collector(url), address_mode=mode, report=_say) for url in options["collectors"]),
+            *(file_transport(Path(name)) for name in options["outputs"]),
+        ]
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    for transport in transports:
+        destinations.append(
+            Destination(
+                transport,
+                max_message_size=options["max_message_size"],
+                template_refresh=options["template_refresh"],
+                pace=Pace(options["records_per_second"]),
+                report=_say,
+            )
+        )
+    return destinations
+
+
+def _print_summary(summary: dict[str, Any]) -> None:
+    seconds = max(summary["seconds"], 0.001)
+    click.echo(
+        f"{summary['records_exported']:,} flows of {summary['exporters']:,} exporters in {summary['messages']:,} messages "
+        f"({summary['octets']:,} octets), {summary['seconds']:.1f} s, {summary['records_exported'] / seconds:,.0f} flows/s"
+    )
+    skipped = [
+        (summary["records_nodata"], "NODATA"),
+        (summary["records_skipdata"], "SKIPDATA"),
+        (summary["records_without_addresses"], "without addresses"),
+        (summary["lines_malformed"], "malformed"),
+    ]
+    if any(count for count, _ in skipped):
+        click.echo("not exported: " + ", ".join(f"{count:,} {what}" for count, what in skipped if count))
+    for collector in summary["collectors"]:
+        if collector["mode"]:
+            click.echo(f"{collector['name']}: {collector['mode']}")
+    if summary["files_failed"]:
+        click.echo(f"{summary['files_failed']} of {summary['files']} files could not be read to their end")
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+class _BadLines:
+    """Shows the first few malformed lines of each file."""
+
+    def __init__(self) -> None:
+        self._shown: dict[str, int] = {}
+
+    def show(self, lines: Any) -> None:
+        line: BadLine
+        for line in lines:
+            shown = self._shown[line.source] = self._shown.get(line.source, 0) + 1
+            if shown <= SHOWN_BAD_LINES:
+                _say(f"{line.source}:{line.line}: {line.reason}: {line.text}")
+
+
+class _Progress:
+    """A bar by octets on the terminal, when there is one and the work is long enough to want it."""
+
+    LONG = 20_000_000  # octets: about two seconds of work
+
+    def __init__(self, names: list[str]) -> None:
+        self._bar: Any = None
+        self._sizes = {}
+        if sys.stderr.isatty():
+            self._sizes = {name: Path(name).stat().st_size for name in names if Path(name).is_file()}
+            if sum(self._sizes.values()) > self.LONG:
+                from rich.console import Console
+                from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+
+                columns = (BarColumn(), DownloadColumn(), TimeRemainingColumn())
+                self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+
+    def __enter__(self) -> _Progress:
+        if self._bar is not None:
+            self._bar.start()
+            self._task = self._bar.add_task("export", total=sum(self._sizes.values()))
+        return self
+
+    def advance(self, name: str) -> None:
+        if self._bar is not None:
+            self._bar.advance(self._task, self._sizes.get(name, 0))
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()

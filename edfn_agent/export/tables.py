@@ -1,0 +1,99 @@
+"""Options tables: what a collector needs to know beside the flows, per exporter.
+
+In: exporters and the interfaces that their flows name. Out: options records: who the exporter is (exporterIPv4Address),
+what its interfaces and its VRF are called, and that nothing was sampled. Fixed-length strings, one purpose a template:
+with anything else nfcapd reads half of them and nfacctd 1.7.7 spins for ever (docs/collectors.md). Never: sending.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from edfn_agent.enrich import Interface
+from edfn_agent.inventory.exporters import Exporter
+from ipfix import IANA, Field, OptionsTemplate, Records
+
+NAME_LENGTH = 64
+"""Octets of a name. It is cut to one less, so that a zero always ends it."""
+
+
+def _template(id: int, *names: str) -> OptionsTemplate:
+    scope, *rest = (
+        Field(IANA.by_name(name), NAME_LENGTH if name in ("interfaceDescription", "VRFname") else None)
+        for name in names
+    )
+    return OptionsTemplate(id, [scope], rest)
+
+
+EXPORTERS = _template(256, "observationDomainId", "exporterIPv4Address")
+INTERFACES = _template(257, "observationDomainId", "ingressInterface", "interfaceDescription")
+VRFS = _template(258, "observationDomainId", "ingressVRFID", "VRFname")
+SAMPLING = OptionsTemplate(
+    259,
+    [IANA.by_name("observationDomainId")],
+    [IANA.by_name(name) for name in ("selectorAlgorithm", "samplingPacketInterval", "samplingPacketSpace")],
+)
+"""One packet in one: Akvorado drops flows whose sampling rate it does not know."""
+
+TEMPLATES = (EXPORTERS, INTERFACES, VRFS, SAMPLING)
+_SYSTEMATIC_COUNT_BASED = 1  # selectorAlgorithm, RFC 5477 section 8.2.1
+
+
+class Tables:
+    """The tables of all exporters. `domain` gives the observation domain that an exporter has in this process."""
+
+    def __init__(self) -> None:
+        self._interfaces: dict[str, dict[int, str]] = {}
+
+    def add(self, exporter: Exporter, interfaces: Iterable[Interface]) -> None:
+        """Interfaces that flows of this exporter name from now on; a new name replaces an old one."""
+        table = self._interfaces.setdefault(exporter.key, {})
+        for interface in interfaces:
+            table.pop(interface.index, None)  # to the end: `options` counts from there
+            table[interface.index] = interface.name
+
+    def size(self, exporter: Exporter) -> int:
+        """How many interfaces the table has."""
+        return len(self._interfaces.get(exporter.key, ()))
+
+    def interfaces(self, exporter: Exporter, domain: int, newest: int | None = None) -> Records:
+        """The interface table, or its `newest` entries."""
+        table = list(self._interfaces.get(exporter.key, {}).items())
+        part = table if newest is None else table[len(table) - newest :]
+        rows = np.zeros(len(part), INTERFACES.dtype)
+        rows["observationDomainId"] = domain
+        rows["ingressInterface"] = [index for index, _ in part]
+        rows["interfaceDescription"] = [fixed(name) for _, name in part]
+        return Records(INTERFACES, rows)
+
+    def all(self, exporter: Exporter, domain: int) -> list[Records]:
+        """Every table of an exporter, the exporter itself first."""
+        return [
+            EXPORTERS.records({"observationDomainId": domain, "exporterIPv4Address": int(exporter.address)}, 1),
+            VRFS.records(
+                {
+                    "observationDomainId": domain,
+                    "ingressVRFID": exporter.domain,
+                    "VRFname": fixed(exporter.name or exporter.key),
+                },
+                1,
+            ),
+            SAMPLING.records(
+                {
+                    "observationDomainId": domain,
+                    "selectorAlgorithm": _SYSTEMATIC_COUNT_BASED,
+                    "samplingPacketInterval": 1,
+                    "samplingPacketSpace": 0,
+                },
+                1,
+            ),
+            self.interfaces(exporter, domain),
+        ]
+
+
+def fixed(name: str) -> bytes:
+    """A name as the octets of a fixed-length string: whole characters, and room for the zero that ends it."""
+    clean = "".join(c if c.isprintable() and c not in '"\\' else "_" for c in name)
+    return clean.encode()[: NAME_LENGTH - 1].decode("utf-8", "ignore").encode()

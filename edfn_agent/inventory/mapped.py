@@ -1,0 +1,153 @@
+"""Exporters without AWS: for `export`, where files are all there is.
+
+In: a map from VPC, interface, transit gateway or account to exporter address. Out: a Directory for the Enricher. Domains
+and interface indexes follow from the ids alone, so that two runs over two files of a VPC agree with nothing stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from ipaddress import AddressValueError, IPv4Address, IPv4Network
+from pathlib import Path
+
+from edfn_agent.enrich import Interface
+from edfn_agent.inventory.exporters import Exporter
+
+UNATTRIBUTED = "unattributed"
+DEFAULT_POOL = IPv4Network("100.64.0.0/16")
+"""Shared address space (RFC 6598): where exporters get an address that nobody named one for."""
+
+_KEY = re.compile(r"(vpc|eni|tgw)-[0-9a-f]+|[0-9]{12}")
+
+
+class MapError(ValueError):
+    """An exporter map that cannot be used; the text names the file and every fault in it."""
+
+
+def read_map(path: Path) -> dict[str, IPv4Address]:
+    """A JSON or YAML mapping of vpc-id, interface-id, tgw-id or account-id to address."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """Numbers stay text: an account id may begin with zeros."""
+
+    Loader.yaml_implicit_resolvers = {}
+    try:
+        text = path.read_text()
+        data = json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader)
+    except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError) as error:
+        raise MapError(f"{path}: {error}") from None
+    if not isinstance(data, dict):
+        raise MapError(f"{path}: expected a mapping of vpc-id, interface-id or account-id to an IPv4 address")
+    result: dict[str, IPv4Address] = {}
+    faults = []
+    for key, value in data.items():
+        try:
+            if not _KEY.fullmatch(str(key)):
+                raise ValueError("is no vpc-id, interface-id, tgw-id or account-id of 12 digits")
+            result[str(key)] = exporter_address(str(value))
+        except ValueError as error:
+            faults.append(f"{path}: {key}: {error}")
+    if faults:
+        raise MapError("\n".join(faults))
+    return result
+
+
+def exporter_address(text: str) -> IPv4Address:
+    """An address that may be an exporter's. Raises ValueError."""
+    try:
+        address = IPv4Address(text)
+    except AddressValueError:
+        raise ValueError(f"{text!r} is not an IPv4 address") from None
+    if address.is_multicast or address.is_unspecified or int(address) >= 0xF0000000:
+        raise ValueError(f"{address} is not a unicast address")
+    return address
+
+
+class MappedDirectory:
+    """Exporters from a map; the rest get `default`, or an address of the pool that follows from their id."""
+
+    def __init__(
+        self,
+        addresses: Mapping[str, IPv4Address] | None = None,
+        default: IPv4Address | None = None,
+        pool: IPv4Network = DEFAULT_POOL,
+    ) -> None:
+        self._addresses = dict(addresses or {})
+        self.by_account = any(key.isdigit() for key in self._addresses)
+        self._finer = self.by_account or any(key.startswith("eni-") for key in self._addresses)
+        self._default = default
+        self._pool = pool
+        self._exporters: dict[str, Exporter] = {}
+        self._domains: set[int] = set()
+        self._pooled: set[IPv4Address] = set(self._addresses.values())
+        self._indexes: dict[int, str] = {}
+        self._interfaces: dict[str, Interface] = {}
+        self.unattributed = self._exporter(UNATTRIBUTED)
+
+    def exporter_of_vpc(self, vpc_id: str) -> Exporter | None:
+        """None where an address for the interface or the account may be found, and no better one is known."""
+        return self._exporter(vpc_id) if vpc_id in self._addresses or not self._finer else None
+
+    def exporter_of_unknown_vpc(self, vpc_id: str) -> Exporter | None:
+        return self._exporter(vpc_id)
+
+    def exporter_of_transit_gateway(self, tgw_id: str) -> Exporter | None:
+        return self._exporter(tgw_id)
+
+    def exporter_of_interface(self, interface_id: str) -> Exporter | None:
+        return self._exporter(interface_id) if interface_id in self._addresses else None
+
+    def exporter_of_subnet(self, subnet_id: str) -> Exporter | None:
+        return None
+
+    def exporter_of_account(self, account_id: str, vpc_id: str) -> Exporter | None:
+        """An account's address; its VPCs share it, and each is still a domain of its own."""
+        address = self._addresses.get(account_id)
+        return None if address is None else self._exporter(vpc_id or account_id, address)
+
+    def interface(self, interface_id: str) -> Interface:
+        known = self._interfaces.get(interface_id)
+        if known is None:
+            index = _free(_number(interface_id, 0x7FFFFFFF), 0x7FFFFFFF, self._indexes)
+            self._indexes[index] = interface_id
+            known = self._interfaces[interface_id] = Interface(index, interface_id)
+        return known
+
+    def _exporter(self, key: str, address: IPv4Address | None = None) -> Exporter:
+        known = self._exporters.get(key)
+        if known is None:
+            domain = _free(_number(key, 0xFFFFFF), 0xFFFFFF, self._domains)
+            self._domains.add(domain)
+            address = address or self._addresses.get(key) or self._default
+            origin = "configured"
+            if address is None:
+                address, origin = self._from_pool(key), "pool"
+            known = self._exporters[key] = Exporter(
+                key=key, address=address, address_origin=origin, domain=domain, name=key
+            )
+        return known
+
+    def _from_pool(self, key: str) -> IPv4Address:
+        hosts = max(1, self._pool.num_addresses - 2)
+        taken = {int(address) - int(self._pool.network_address) for address in self._pooled}
+        offset = _free(_number(key, hosts), hosts, taken)
+        address = self._pool.network_address + offset
+        self._pooled.add(address)
+        return address
+
+
+def _number(key: str, most: int) -> int:
+    """A number from 1 to `most` that follows from the id."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % most + 1
+
+
+def _free(number: int, most: int, taken: Mapping[int, object] | set[int]) -> int:
+    for _ in range(most):
+        if number not in taken:
+            return number
+        number = number % most + 1
+    raise MapError(f"all {most} numbers are taken")
