@@ -15,6 +15,7 @@ WAL mode survives the death of the process, not that of the machine.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sqlite3
@@ -158,7 +159,7 @@ class Assignments:
                 if key in before:
                     domain = before[key].domain
                 else:
-                    domain = _free_number(key, used)
+                    domain = free_number(key, used)
                     used.add(domain)
                 text = str(address) if address is not None else None
                 db.execute("INSERT OR REPLACE INTO assignment VALUES (?, ?, ?, ?)", (key, domain, text, origin))
@@ -202,10 +203,10 @@ def _check_addresses(before: Mapping[str, Assignment], changed: Mapping[str, tup
 
 def first_number(key: str) -> int:
     """Where the search for a free domain number of `key` starts: 1 .. 2**24-1."""
-    return zlib.crc32(key.encode()) % DOMAIN_NUMBERS + 1
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % DOMAIN_NUMBERS + 1
 
 
-def _free_number(key: str, used: set[int]) -> int:
+def free_number(key: str, used: set[int]) -> int:
     if len(used) >= DOMAIN_NUMBERS:
         raise StateError(f"all {DOMAIN_NUMBERS} domain numbers are given away; start with a new state directory")
     number = first_number(key)
