@@ -35,7 +35,8 @@ UDP_SEGMENT = 103
 RUN_OCTETS = 65_507  # the most one UDP/IPv4 datagram may hold, before it is cut too (65,535 less both headers)
 RUN_MESSAGES = 64  # UDP_MAX_SEGMENTS of kernels before 6.9; later ones take 128
 CALL_RUNS = 64  # entries of one sendmmsg: the gain of more is nil
-FEW_RUNS = 2  # below this, filling the tables of sendmmsg costs more than the calls it saves
+FEW_RUNS = 2  # up to here, filling the tables of sendmmsg costs more than the calls it saves
+LONG_RUN = 16  # and from so many messages in a run there is nothing left to save
 
 SEGMENTATION_FAULTS = frozenset(
     {errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.EOPNOTSUPP, errno.ENOPROTOOPT, errno.ENOSYS}
@@ -132,7 +133,7 @@ class DatagramSocket:
         """
         left = len(outgoing.runs) - outgoing.at
         try:
-            if self._many is not None and left > FEW_RUNS:
+            if self._many is not None and left > FEW_RUNS and outgoing.runs[outgoing.at][1] < LONG_RUN:
                 taken, offered = self._many.send(outgoing, source, left), min(left, CALL_RUNS)
             else:
                 self._send_one(outgoing, source)
