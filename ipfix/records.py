@@ -20,7 +20,8 @@ from .templates import fixed_dtype
 if TYPE_CHECKING:
     from .templates import Field, Template
 
-_CHUNK_OCTETS = 1 << 20  # working memory of one step of the variable-length layout; fits the second-level cache
+_CHUNK = 4096  # records of variable length laid out in one step
+_CHUNK_OCTETS = 1 << 22  # the most working memory of a step; one with a long value is halved until it fits
 _NTP_EPOCH = 2_208_988_800  # seconds from 1900 to 1970 (RFC 7011 section 6.1.9)
 
 
@@ -338,49 +339,42 @@ def _octets(value: bytes | str) -> bytes:
         raise ValueRangeError(f"{value[:40]!r} cannot be written in UTF-8 (RFC 7011 section 6.1.6)") from None
 
 
-def _encode_values(values: Sequence[bytes | str]) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
-    """Each value behind its length (RFC 7011 section 7), in one array; where each starts; how long each is."""
-    blob = bytearray()
-    lengths = []
-    for value in values:
-        octets = _octets(value)
-        if len(octets) < 255:
-            prefix = bytes((len(octets),))
-        elif len(octets) <= 65535:
-            prefix = struct.pack(">BH", 255, len(octets))
-        else:
-            raise ValueRangeError(f"a value of {len(octets)} octets is longer than the 65535 a length can say")
-        blob += prefix
-        blob += octets
-        lengths.append(len(prefix) + len(octets))
-    sizes = np.array(lengths, np.int64)
-    return np.frombuffer(bytes(blob), np.uint8), np.cumsum(sizes) - sizes, sizes
+class _Values:
+    """A column of variable length, each distinct value encoded once behind its length (RFC 7011 section 7)."""
+
+    __slots__ = ("codes", "octets", "sizes", "starts")
+
+    def __init__(self, column: VariableColumn) -> None:
+        octets = bytearray()
+        sizes = []
+        for value in map(_octets, column.values):
+            if len(value) > 65535:
+                raise ValueRangeError(f"a value of {len(value)} octets is longer than the 65535 a length can say")
+            before = len(octets)
+            octets += bytes((len(value),)) if len(value) < 255 else struct.pack(">BH", 255, len(value))
+            octets += value
+            sizes.append(len(octets) - before)
+        self.codes = column.codes
+        self.octets = np.frombuffer(bytes(octets), np.uint8)
+        self.sizes = np.array(sizes, np.int64)
+        self.starts = np.cumsum(self.sizes) - self.sizes
 
 
 def _lay_out_variable(
     template: Template, columns: Mapping[str, NDArray[Any] | VariableColumn], rows: NDArray[Any], count: int
 ) -> Records:
-    """Records of different lengths, without Python for each.
-
-    A chunk of records is laid out as if every value had the width of the chunk's longest, beside a mask of the octets
-    that count; the mask then squeezes it. Chunks keep that detour in the cache, however long one value may be.
-    """
-    fixed = rows.view(np.uint8).reshape(count, -1) if rows.dtype.itemsize else np.empty((count, 0), np.uint8)
-    pieces: list[slice | tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]] = []
-    total = np.full(count, rows.dtype.itemsize, np.int64)
+    """Records of different lengths, without Python for each; `rows` are their fixed fields."""
+    pieces: list[slice | _Values] = []  # of a record: slices of its fixed octets, and values
+    sizes = np.full(count, rows.dtype.itemsize, np.int64)
     at = 0
     for name, field in zip(template.names, template.fields, strict=True):
         if field.is_variable:
-            column = _variable(columns[name], count)
             try:
-                blob, starts, sizes = _encode_values(column.values)
+                values = _Values(_variable(columns[name], count))
             except (ColumnError, ValueRangeError) as error:
                 raise type(error)(f"template {template.id}, column {name}: {error}") from None
-            # The layout looks at windows over all values; the one at the end needs octets behind it to look at.
-            blob = np.append(blob, np.zeros(int(sizes.max()) if len(sizes) else 0, np.uint8))
-            sizes = sizes[column.codes]
-            pieces.append((blob, starts[column.codes], sizes))
-            total += sizes
+            pieces.append(values)
+            sizes += values.sizes[values.codes]
         else:
             last = pieces[-1] if pieces else None
             if isinstance(last, slice):
@@ -388,33 +382,56 @@ def _lay_out_variable(
             else:
                 pieces.append(slice(at, at + field.length))
             at += field.length
-    ends = np.cumsum(total)
-    octets = np.empty(int(ends[-1]) if count else 0, np.uint8)
-    step = max(1, min(8192, _CHUNK_OCTETS // int(total.max()))) if count else 1
-    for first in range(0, count, step):
-        chunk = slice(first, min(count, first + step))
-        begin = int(ends[first] - total[first])
-        octets[begin : int(ends[chunk.stop - 1])] = _squeeze(fixed, pieces, chunk)
-    return Records(template, octets, ends)
+    ends = np.cumsum(sizes)
+    slack = rows.dtype.itemsize + max(int(piece.sizes.max(initial=0)) for piece in pieces if isinstance(piece, _Values))
+    for piece in pieces:
+        if isinstance(piece, _Values):
+            piece.octets = np.append(piece.octets, np.zeros(slack, np.uint8))
+    octets = np.empty((int(ends[-1]) if count else 0) + slack, np.uint8)
+    fixed = rows.view(np.uint8).reshape(count, at) if at else np.empty((count, 0), np.uint8)
+    todo = [slice(first, min(count, first + _CHUNK)) for first in range(0, count, _CHUNK)][::-1]
+    while todo:
+        chunk = todo.pop()
+        middle = (chunk.start + chunk.stop) // 2
+        if not _write(octets, ends[chunk] - sizes[chunk], fixed, pieces, chunk):
+            todo += [slice(middle, chunk.stop), slice(chunk.start, middle)]
+    return Records(template, octets[: octets.size - slack], ends)
 
 
-def _squeeze(
+def _write(
+    octets: NDArray[np.uint8],
+    starts: NDArray[np.int64],
     fixed: NDArray[np.uint8],
-    pieces: Sequence[slice | tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]],
+    pieces: Sequence[slice | _Values],
     chunk: slice,
-) -> NDArray[np.uint8]:
-    size = chunk.stop - chunk.start
-    widths = [piece.stop - piece.start if isinstance(piece, slice) else int(piece[2][chunk].max()) for piece in pieces]
-    wide = np.empty((size, sum(widths)), np.uint8)
-    counts = np.ones((size, sum(widths)), np.bool_)
-    at = 0
-    for piece, width in zip(pieces, widths, strict=True):
+) -> bool:
+    """Writes a chunk of records, piece after piece, each as wide as the widest of the chunk.
+
+    What a piece has too much lands where later pieces go and is overwritten by them, as they are written in order; only
+    the very last one needs room behind it. False, and nothing done, when one long value would make that a detour.
+    """
+    count = len(starts)
+    places = np.empty((count, len(pieces) + 1), np.int64)
+    places[:, 0] = starts
+    width = 1
+    for number, piece in enumerate(pieces):
+        sizes = piece.stop - piece.start if isinstance(piece, slice) else piece.sizes[piece.codes[chunk]]
+        width = max(width, int(np.max(sizes)))
+        np.add(places[:, number], sizes, out=places[:, number + 1])
+    if count > 1 and count * len(pieces) * width > _CHUNK_OCTETS:
+        return False
+    wide = np.empty((count, len(pieces), width), np.uint8)
+    items = _windows(wide, width, width).reshape(count, len(pieces))
+    for number, piece in enumerate(pieces):
         if isinstance(piece, slice):
-            wide[:, at : at + width] = fixed[chunk, piece]
+            wide[:, number, : piece.stop - piece.start] = fixed[chunk, piece]
         else:
-            blob, starts, sizes = piece
-            windows = np.lib.stride_tricks.sliding_window_view(blob, width)
-            wide[:, at : at + width] = windows[starts[chunk]]
-            counts[:, at : at + width] = np.arange(width) < sizes[chunk, np.newaxis]
-        at += width
-    return wide[counts]
+            items[:, number] = _windows(piece.octets, width, 1)[piece.starts[piece.codes[chunk]]]
+    _windows(octets, width, 1)[places[:, :-1].ravel()] = items.ravel()
+    return True
+
+
+def _windows(octets: NDArray[np.uint8], width: int, stride: int) -> NDArray[np.void]:
+    """All runs of `width` octets, one beginning every `stride` octets: a view, each run one item."""
+    count = (octets.size - width) // stride + 1
+    return np.ndarray((count,), f"V{width}", octets.data, strides=(stride,))
