@@ -49,16 +49,51 @@ class Directory(Protocol):
     def interface(self, interface_id: str) -> Interface: ...
 
 
+@dataclass(slots=True)
+class Around:
+    """What an inventory adds to a batch."""
+
+    direction: NDArray[np.uint8]
+    far: NDArray[np.uint32]  # slots of the interfaces on the other side
+    extras: dict[str, StringColumn]  # element name -> names
+
+
 class Surroundings(Protocol):
-    """What an inventory adds: the other side of a flow, its direction, and the names of addresses."""
+    """An inventory, seen from the rows of a batch: the other side of each flow, its direction, and names."""
 
-    def far_interfaces(
-        self, flows: Flows, own: NDArray[np.uint32], slot: Callable[[Interface], int]
-    ) -> NDArray[np.uint32]: ...
+    def look(
+        self,
+        batch: FlowBatch,
+        own: NDArray[np.uint32],
+        direction: NDArray[np.uint8] | None,
+        interfaces: Slots,
+    ) -> Around: ...
 
-    def direction(self, flows: Flows) -> NDArray[np.uint8] | None: ...
 
-    def extras(self, flows: Flows) -> dict[str, StringColumn]: ...
+class Slots:
+    """Interfaces met so far, by a small number each, so that arrays can speak of them. Slot 0 is no interface."""
+
+    def __init__(self) -> None:
+        self.interfaces: list[Interface] = [NO_INTERFACE]
+        self._by_index: dict[int, int] = {0: 0}
+        self._indexes = np.zeros(64, np.uint32)
+
+    def __len__(self) -> int:
+        return len(self.interfaces)
+
+    def of(self, interface: Interface) -> int:
+        slot = self._by_index.get(interface.index)
+        if slot is None:
+            slot = self._by_index[interface.index] = len(self.interfaces)
+            self.interfaces.append(interface)
+            if slot >= len(self._indexes):
+                self._indexes = np.concatenate([self._indexes, np.zeros_like(self._indexes)])
+            self._indexes[slot] = interface.index
+        return slot
+
+    def indexes(self, slots: NDArray[np.uint32]) -> NDArray[np.uint32]:
+        """The ifIndex of each row."""
+        return self._indexes.take(slots)
 
 
 @dataclass(slots=True)
@@ -103,10 +138,8 @@ class Enricher:
         self._surroundings = surroundings
         self.exporters: list[Exporter] = [directory.unattributed]
         self._exporter_codes: dict[str, int] = {directory.unattributed.key: 0}
-        self._interfaces: list[Interface] = [NO_INTERFACE]
-        self._slots: dict[int, int] = {0: 0}
-        self._indexes = np.zeros(1, np.uint32)  # slot -> ifIndex
-        self._told = np.zeros(1, np.int32)  # slot -> exporter whose interface table has it, -1 none
+        self._slots = Slots()
+        self._told = np.full(64, -1, np.int32)  # slot -> exporter whose interface table has it, -1 none
         self._told_elsewhere: set[tuple[int, int]] = set()
         # in the order of trust; what one leaves open the next decides
         self._by_column = {
@@ -116,16 +149,15 @@ class Enricher:
             "subnet-id": CodeTable(self._code(directory.exporter_of_subnet)),
         }
         self._by_unknown_vpc = CodeTable(self._code(directory.exporter_of_unknown_vpc))
-        self._own = CodeTable(lambda name: self._slot(self._directory.interface(name)))
+        self._own = CodeTable(lambda name: self._slots.of(self._directory.interface(name)))
         self._direction = CodeTable(lambda value: {"ingress": INGRESS, "egress": EGRESS}.get(value, UNKNOWN_DIRECTION))
+        self._names = Dictionary()
         self.unattributed_rows = 0
 
     def enrich(self, batch: FlowBatch) -> Flows:
         flows = Flows(batch, self.exporters, self._attribute(batch))
-        flows.direction = self._directions(flows)
+        flows.direction = self._stated_direction(batch)
         self._interfaces_of(flows)
-        if self._surroundings is not None:
-            flows.extras = self._surroundings.extras(flows)
         return flows
 
     # -- whose flow it is
@@ -191,42 +223,35 @@ class Enricher:
 
     # -- through which interfaces, and which way
 
-    def _slot(self, interface: Interface) -> int:
-        slot = self._slots.get(interface.index)
-        if slot is None:
-            slot = self._slots[interface.index] = len(self._interfaces)
-            self._interfaces.append(interface)
-            self._indexes = np.append(self._indexes, np.uint32(interface.index))
-            self._told = np.append(self._told, np.int32(-1))
-        return slot
-
-    def _directions(self, flows: Flows) -> NDArray[np.uint8] | None:
-        column = flows.batch.strings("flow-direction")
-        if column is not None:
-            table = self._direction.take(column)
-            known = table.astype(np.uint8)
-            known[column.codes == 0] = UNKNOWN_DIRECTION
-            return known
-        return self._surroundings.direction(flows) if self._surroundings is not None else None
+    def _stated_direction(self, batch: FlowBatch) -> NDArray[np.uint8] | None:
+        column = batch.strings("flow-direction")
+        if column is None:
+            return None
+        known = self._direction.take(column).astype(np.uint8)
+        known[column.codes == 0] = UNKNOWN_DIRECTION
+        return known
 
     def _interfaces_of(self, flows: Flows) -> None:
-        own_column = flows.batch.strings("interface-id") or flows.batch.strings("tgw-attachment-id")
+        batch = flows.batch
+        own_column = batch.strings("interface-id") or batch.strings("tgw-attachment-id")
         if own_column is None:
             return
         own = self._own.take(own_column)
         far: NDArray[np.uint32] | None = None
-        pair = flows.batch.strings("tgw-pair-attachment-id")
+        pair = batch.strings("tgw-pair-attachment-id")
         if pair is not None:
             far = self._own.take(pair)
         elif self._surroundings is not None:
-            far = self._surroundings.far_interfaces(flows, own, self._slot)
+            around = self._surroundings.look(batch, own, flows.direction, self._slots)
+            far, flows.direction = around.far, around.direction
+            flows.extras = {**around.extras, **self._vpc_names(flows.exporter)} if around.extras else {}
         news = self._news(flows.exporter, own)
-        own_index = self._indexes.take(own)
+        own_index = self._slots.indexes(own)
         if far is None:
-            far_index = np.zeros(flows.batch.rows, np.uint32)
+            far_index = np.zeros(batch.rows, np.uint32)
         else:
             news += self._news(flows.exporter, far)
-            far_index = self._indexes.take(far)
+            far_index = self._slots.indexes(far)
         if flows.direction is None:
             # a flow seen at an interface, which way unknown: it came in there, as far as anybody can tell
             flows.ingress, flows.egress = own_index, far_index
@@ -235,12 +260,21 @@ class Enricher:
             flows.ingress, flows.egress = np.where(out, far_index, own_index), np.where(out, own_index, far_index)
         flows.new_interfaces = news
 
+    def _vpc_names(self, exporter: NDArray[np.uint16]) -> dict[str, StringColumn]:
+        values = self._names.values
+        values.extend(each.name.encode() for each in self.exporters[len(values) - 1 :])
+        return {"awsVpcName": StringColumn(exporter.astype(np.uint32) + np.uint32(1), self._names)}
+
     def _news(self, exporter: NDArray[np.uint16], slots: NDArray[np.uint32]) -> list[tuple[int, Interface]]:
         """Interfaces that the exporters of these rows have not told of yet."""
-        odd = self._told.take(slots) != exporter
+        if len(self._slots) > len(self._told):
+            grown = np.full(2 * len(self._slots), -1, np.int32)
+            grown[: len(self._told)] = self._told
+            self._told = grown
+        odd = (self._told.take(slots) != exporter) & (slots != 0)
         if not odd.any():
             return []
-        rows = np.flatnonzero(odd & (slots != 0))
+        rows = np.flatnonzero(odd)
         news = []
         for pair in np.unique(exporter[rows].astype(np.uint64) << np.uint64(32) | slots[rows]).tolist():
             code, slot = pair >> 32, pair & 0xFFFFFFFF
@@ -250,5 +284,5 @@ class Enricher:
                 self._told[slot] = code
             else:
                 self._told_elsewhere.add((code, slot))
-            news.append((code, self._interfaces[slot]))
+            news.append((code, self._slots.interfaces[slot]))
         return news

@@ -231,7 +231,7 @@ class FlowExporter:
             destination.refresh(self._tables, exporters, self.domain)
 
     def drain(self, timeout: float) -> bool:
-        return all([destination.drain(timeout) for destination in self.destinations])
+        return all(destination.drain(timeout) for destination in self.destinations)
 
     def close(self) -> None:
         for destination in self.destinations:

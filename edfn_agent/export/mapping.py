@@ -33,6 +33,12 @@ STANDARD_COLUMNS: dict[str, tuple[str, ...]] = {
 LENGTHS = {"tcpControlBits": 1}
 """Reduced-size encoding (RFC 7011 section 6.2): pmacct 1.7.7 reads tcpControlBits in one octet only."""
 
+ACCEPTED, REJECTED = 1, 3
+"""firewallEvent: flow created, flow denied."""
+
+FORWARDED, DROPPED, DROPPED_BY_POLICY = 64, 128, 129
+"""forwardingStatus, RFC 7270 section 4.12."""
+
 MAXIMUM_FIELDS = 60
 """tshark drops a template with more."""
 

@@ -18,9 +18,14 @@ from numpy.typing import NDArray
 
 from edfn_agent.enrich import UNKNOWN_DIRECTION, CodeTable, Flows
 from edfn_agent.export.mapping import (
+    ACCEPTED,
+    DROPPED,
+    DROPPED_BY_POLICY,
+    FORWARDED,
     INVENTORY_NAMES,
     MAXIMUM_FIELDS,
     OTHER_FIELDS,
+    REJECTED,
     EnterpriseElement,
     enterprise_rows,
     standard_fields,
@@ -31,9 +36,6 @@ from edfn_agent.inventory.exporters import Exporter
 from ipfix import Field, Records, Template, VariableColumn
 
 FIRST_TEMPLATE = 300  # 256 to 299 are the options templates of exporting.py
-
-ACCEPT, REJECT = 1, 3  # firewallEvent: flow created, flow denied
-FORWARDED, DROPPED, DROPPED_BY_POLICY = 64, 128, 129  # forwardingStatus, RFC 7270 section 4.12
 
 _MAY_BE_ABSENT = ("srcport", "dstport", "protocol", "bytes", "packets", "start", "end")
 """Integers that a template does without where a row has `-` for them. tcp-flags is 0 then, as AWS means it."""
@@ -71,8 +73,7 @@ class RecordMaker:
         self._ids: dict[tuple[tuple[int, int, int], ...], Template] = {}
         self._texts = _Texts()
         self._status = CodeTable(lambda action: {"ACCEPT": FORWARDED, "REJECT": DROPPED}.get(action, 0))
-        self._event = CodeTable(lambda action: {"ACCEPT": ACCEPT, "REJECT": REJECT}.get(action, 0))
-        self._by_policy = CodeTable(lambda reason: 1)
+        self._event = CodeTable(lambda action: {"ACCEPT": ACCEPTED, "REJECT": REJECTED}.get(action, 0))
 
     def runs(self, flows: Flows) -> Runs:
         """The records of these flows, per exporter: `[(exporter, [run, ...]), ...]`."""
@@ -291,14 +292,15 @@ class _Columns:
         status = self.maker._status.take(action)
         reason = self.batch.strings("reject-reason")
         if reason is not None and reason.codes.any():
-            status = status + ((status == DROPPED) & (self.maker._by_policy.take(reason) > 0))
+            by_policy = (status == DROPPED) & (reason.codes != 0)
+            status = np.where(by_policy, np.uint32(DROPPED_BY_POLICY), status)
         return status
 
     def egress(self) -> Array:
         assert self.flows.egress is not None
         action = self.batch.strings("action")
         if self.maker.settings.egress_zero_on_reject and action is not None:
-            return np.where(self.maker._event.take(action) == REJECT, np.uint32(0), self.flows.egress)
+            return np.where(self.maker._event.take(action) == REJECTED, np.uint32(0), self.flows.egress)
         return self.flows.egress
 
     def of_exporter(self, value: Callable[[Exporter], int]) -> Array:
