@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from edfn_agent.config.section import HOUR, MINUTE, Section, duration, nearest, no_item_twice, reject, repeated, setting
 from edfn_agent.config.times import Cron, Duration, TimeZone
@@ -39,8 +39,17 @@ _SERVICE_NICKNAMES = {
 }
 
 
+def _known_service(name: str) -> str:
+    if name not in SERVICES:
+        raise ValueError(f"is no service that the agent calls; {nearest(name, SERVICES, _SERVICE_NICKNAMES)}")
+    return name
+
+
+Service = Annotated[str, AfterValidator(_known_service)]
+
+
 class Role(Section):
-    """A role that the agent assumes from its own identity. May be written as `arn[,external-id]`."""
+    """One role, assumed from the agent's own identity. May be written as `arn[,external-id]`."""
 
     arn: RoleArn = setting(
         ..., "One role for each account; never the agent's own.", example="arn:aws:iam::999999999999:role/EdfnAgent"
@@ -100,7 +109,7 @@ class Aws(Section):
     session_duration: Duration = duration(
         HOUR, 15 * MINUTE, 12 * HOUR, "How long an assumed role lasts. More than 1h must be allowed by each role."
     )
-    endpoints: dict[str, EndpointUrl] = setting(
+    endpoints: dict[Service, EndpointUrl] = setting(
         {},
         "For VPC endpoints, FIPS and emulators, in place of the public ones.",
         form="service: URL",
@@ -123,16 +132,6 @@ class Aws(Section):
         again = repeated(((n,), role.arn) for n, role in enumerate(roles))
         reject((place, f"the role {arn} is in the list already") for place, arn in again)
         return roles
-
-    @field_validator("endpoints")
-    @classmethod
-    def _known_services(cls, endpoints: dict[str, str]) -> dict[str, str]:
-        reject(
-            ((service,), f"unknown service; {nearest(service, SERVICES, _SERVICE_NICKNAMES)}")
-            for service in endpoints
-            if service not in SERVICES
-        )
-        return endpoints
 
 
 class Discovery(Section):

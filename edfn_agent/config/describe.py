@@ -75,7 +75,7 @@ def _item(section: type[Section], margin: str) -> Iterator[str]:
 
 def _reason(field: FieldInfo) -> str:
     """Why, then the range and the unit in brackets, where the line below does not show all there is to know."""
-    reason = field.description or ""
+    reason = field.description or _doc(section_of(field))
     if section_of(field) is not None:
         return reason
     words = [expected(field)] if expected(field) not in ("true or false", "text") else []
@@ -85,6 +85,10 @@ def _reason(field: FieldInfo) -> str:
         return reason
     # A bracket that falls apart over two lines is hard to find with the eye.
     return f"{reason} " + f"[{'; '.join(words)}]".replace(" ", _NO_BREAK)
+
+
+def _doc(section: type[Section] | None) -> str:
+    return " ".join((section.__doc__ or "").split()) if section is not None else ""
 
 
 def _comment(text: str, margin: str) -> list[str]:
@@ -172,7 +176,7 @@ def _sections(path: str, field: FieldInfo) -> Iterator[str]:
     below = section_of(field)
     if below is None:
         return
-    words = " ".join(dict.fromkeys(filter(None, (field.description, " ".join((below.__doc__ or "").split())))))
+    words = " ".join(filter(None, (field.description, _doc(below))))
     heading = f"`{path}`" + (", a list" if is_list(field) else "")
     settings = {name: sub for name, sub in below.model_fields.items() if section_of(sub) is None or is_list(sub)}
     yield from _table(heading, words, settings)

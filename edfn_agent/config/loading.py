@@ -8,6 +8,7 @@ the file, `${NAME}` and not what it stands for, and of a secret setting not even
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -25,6 +26,7 @@ from edfn_agent.config.section import Section, nearest
 from edfn_agent.config.settings import Config
 
 _LONGEST_QUOTE = 80
+_KEY = re.compile(r"[\w.-]+")
 
 
 def load(path: str | os.PathLike[str], environ: Mapping[str, str] = os.environ) -> Config:
@@ -48,7 +50,7 @@ def load_with_warnings(
         except ValidationError as error:
             details = error.errors(include_url=False)
             # A variable that is not set, or a key given twice, is one fault, not two.
-            found = _once(_explain(document, detail) for detail in details)
+            found = _once(_explain(document, detail) for detail in details if not _echo(detail))
             faults += [fault for fault in found if fault.key not in broken]
     else:
         faults.append(Fault(file, 1, 1, "", "must be a mapping of keys, like `collectors: [udp://192.0.2.10:4739]`"))
@@ -103,21 +105,26 @@ def _once(faults: Iterator[Fault]) -> list[Fault]:
     return list({fault.key: fault for fault in reversed(list(faults))}.values())
 
 
+def _echo(detail: ErrorDetails) -> bool:
+    """pydantic counts the good items only: a list whose items are all bad is "too short" as well."""
+    return detail["type"] == "too_short" and bool(detail["input"])
+
+
 def _explain(document: Document, detail: ErrorDetails) -> Fault:
     kind = detail["type"]
-    place = detail["loc"]
-    path = document.trim(place)
+    written = document.trim(detail["loc"])
+    # The setting that is meant, be it in the file or not; pydantic's own steps look like `<list>` or `[key]`.
+    meant = tuple(step for step in detail["loc"] if isinstance(step, int) or _KEY.fullmatch(step))
     if kind == "extra_forbidden":
-        return document.fault(path, f"unknown key; {_right_key(path)}", at_key=True)
-    last = place[-1:] if isinstance(place[-1], str) and place[-1][:1] not in "<[" else ()
+        return document.fault(written, f"unknown key; {_right_key(written)}", at_key=True)
+    if detail["loc"][-1] == "[key]":
+        return document.fault(written, f"'{written[-1]}' {detail['ctx']['error']}", at_key=True)
     if kind == "missing":
-        field = field_at(path + last)
+        field = field_at(meant)
         example = f"; like {field.examples[0]}" if field is not None and field.examples else ""
-        if path + last == ("collectors",):
-            example = "; like [udp://192.0.2.10:4739]"
-        return document.fault(path, f"missing{example}", at_key=True, key=key_path(path + last))
-    if document.written(path) is None and last != path[-1:] and field_at(path + last) is not None:
-        path += last  # a setting that is not in the file, judged with what is
+        return document.fault(written, f"missing{example}", at_key=True, key=key_path(meant))
+    # A collector or a stream may be written as one string: then its `url` or `arn` is not what the reader looks for.
+    path = meant if document.written(written) is None and field_at(meant) is not None else written
     return document.fault(path, _what_is_wrong(document, path, detail))
 
 
@@ -162,6 +169,9 @@ def _what_is_wrong(document: Document, path: KeyPath, detail: ErrorDetails) -> s
         return f"{quoted} is no whole number: {expected(field)}"
     if kind == "literal_error":
         words = choices(field)
+        if "<word>" in detail["loc"]:
+            either = f"{quoted} is neither `{words[0]}` nor a list"
+            return f"{either}; in brackets, [...], it is a list of one"
         close = get_close_matches(str(detail["input"]).lower(), [word.lower() for word in words], 1, 0.6)
         hint = f"; did you mean {next(word for word in words if word.lower() == close[0])}?" if close else ""
         return f"{quoted} is not among: {expected(field)}{hint}"
@@ -231,7 +241,7 @@ def _doubts(config: Config) -> Iterator[tuple[KeyPath, str]]:
     if config.ipfix.enterprise_number == 32473:
         yield (
             ("ipfix", "enterprise_number"),
-            "32473 is for examples in documents (RFC 5612); register a number of your own before others see it",
+            "32473 is for examples in documents (RFC 5612); register your own",
         )
     if config.ipfix.enterprise_number is not None and config.ipfix.profile == "standard":
         yield ("ipfix", "enterprise_number"), "has no effect: profile standard sends no enterprise elements"

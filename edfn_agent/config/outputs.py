@@ -20,7 +20,7 @@ from edfn_agent.config.values import ExporterAddress, FilePath, PoolNetwork, Vpc
 
 
 class Collector(Section):
-    """Where records are sent. May be written as its URL alone."""
+    """One collector. May be written as its URL alone."""
 
     url: str = setting(
         ...,

@@ -40,9 +40,9 @@ def duration(default: float, least: float, most: float, why: str) -> Any:
     return Field(float(default), ge=least, le=most, description=why, json_schema_extra=words)
 
 
-def section(why: str) -> Any:
-    """A section whose settings all have defaults, so that it may be left out or left empty."""
-    return Field(default_factory=dict, validate_default=True, description=why)
+def section() -> Any:
+    """A section that may be left out or empty, as its settings all have defaults. Its docstring describes it."""
+    return Field(default_factory=dict, validate_default=True)
 
 
 def reject(faults: Iterable[tuple[tuple[str | int, ...], str]]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import ValidationInfo, field_validator
 
 from edfn_agent.config.accounts import Aws, Discovery
 from edfn_agent.config.outputs import Collector, Exporters, Ipfix
@@ -40,14 +40,14 @@ class Log(Section):
 class Config(Section):
     """Configuration of edfn-agent."""
 
-    collectors: tuple[Annotated[Collector, OrText("udp://host:port, tcp:// or tls://")], ...] = Field(
-        ..., min_length=1, description="Where records go: each collector gets every record."
+    collectors: tuple[Annotated[Collector, OrText("udp://host:port, tcp:// or tls://")], ...] = setting(
+        ..., "Where records go: each collector gets every record.", example="[udp://192.0.2.10:4739]", min_length=1
     )
-    ipfix: Ipfix = section("What goes out on the wire.")
-    exporters: Exporters = section("The address under which each VPC appears at the collector.")
-    aws: Aws = section("Which accounts are read, and how they are reached.")
-    discovery: Discovery = section("When accounts are asked again what they have.")
-    inputs: Inputs = section("Where flow logs are read. A source that is not here is not read.")
+    ipfix: Ipfix = section()
+    exporters: Exporters = section()
+    aws: Aws = section()
+    discovery: Discovery = section()
+    inputs: Inputs = section()
     workers: int = setting(
         1,
         "Exporting processes on this machine, for more than one processor's worth of flows.",
@@ -65,16 +65,17 @@ class Config(Section):
     state_directory: FilePath = setting(
         "/var/lib/edfn-agent",
         "Cursors, exporter addresses and quarantine. Losing it costs repeats and new addresses, never records.",
+        form="path of a directory",
         validate_default=True,
     )
-    http: Http = section("What is seen from outside: /metrics, /healthz, /readyz, /templates.")
+    http: Http = section()
     shutdown_timeout: Duration = duration(
         30,
         1,
         HOUR,
         "How long a stop may take to finish or hand back what is in hand; then it comes again after the start.",
     )
-    log: Log = section("The agent's own log, on standard error.")
+    log: Log = section()
 
     @field_validator("collectors")
     @classmethod

@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class BucketLayout(Section):
-    """The format of objects without a header line."""
+    """The format of objects below one prefix of one bucket."""
 
     bucket: str = setting(..., "The bucket.", example="flow-logs")
     prefix: str = setting("", "Keys that begin so; the longest that fits wins.", example="firehose/")
@@ -41,7 +41,7 @@ class BucketLayout(Section):
 
 
 class LogGroupLayout(Section):
-    """The format of a log group whose flow log discovery cannot see."""
+    """The format of one log group."""
 
     log_group: LogGroup = setting(..., "The log group, by name or ARN.", example="/vpc/flow-logs")
     log_format: LogFormat = setting(
@@ -50,7 +50,7 @@ class LogGroupLayout(Section):
 
 
 class DeliveryStreamLayout(Section):
-    """The format of a delivery stream whose flow log discovery cannot see."""
+    """The format of what one delivery stream brings."""
 
     delivery_stream: str = setting(..., "The Firehose stream, by name or ARN.", example="flow-logs")
     log_format: LogFormat = setting(
@@ -59,7 +59,7 @@ class DeliveryStreamLayout(Section):
 
 
 class S3Input(Section):
-    """Objects in buckets, announced by SQS queues. Buckets are never listed and never written."""
+    """Objects in S3, announced by SQS queues. Buckets are never listed and never written."""
 
     concurrency: int = setting(
         2,
@@ -193,7 +193,7 @@ class Stream(Section):
 
 
 class KinesisInput(Section):
-    """Kinesis data streams, through the Kinesis Client Library (needs Java and the extra `kinesis`)."""
+    """Kinesis data streams, by the Kinesis Client Library (needs Java and the extra `kinesis`). The fastest way."""
 
     metrics_level: Literal["NONE", "SUMMARY", "DETAILED"] = setting(
         "NONE", "What the library reports to CloudWatch, which bills for it. The agent has metrics of its own."
@@ -237,7 +237,7 @@ class KinesisInput(Section):
 
 
 class FirehoseInput(Section):
-    """The HTTPS endpoint that Firehose delivers to."""
+    """An HTTPS endpoint that Firehose delivers to."""
 
     listen: Listen = setting(
         "127.0.0.1:8088",
@@ -278,9 +278,7 @@ class FirehoseInput(Section):
 class Inputs(Section):
     """Where flow logs are read. A source that is not here is not read; an empty section reads it with the defaults."""
 
-    s3: S3Input | None = Field(None, description="Objects in S3, announced by SQS.")
-    cloudwatch_logs: CloudWatchLogsInput | None = Field(None, description="Log groups, by the CloudWatch Logs API.")
-    kinesis: KinesisInput | None = Field(
-        None, description="Kinesis data streams; needs Java and the extra `kinesis`. The fastest way."
-    )
-    firehose: FirehoseInput | None = Field(None, description="An endpoint that Firehose delivers to.")
+    s3: S3Input | None = None
+    cloudwatch_logs: CloudWatchLogsInput | None = None
+    kinesis: KinesisInput | None = None
+    firehose: FirehoseInput | None = None

@@ -87,6 +87,13 @@ InitialPosition = Annotated[
     Literal["TRIM_HORIZON", "LATEST"] | datetime, BeforeValidator(_initial_position), _TEXT_SCHEMA
 ]
 
+_CRON_FIELDS = {
+    "minute": "0 to 59",
+    "hour": "0 to 23",
+    "day of month": "1 to 31",
+    "month": "1 to 12, or jan to dec",
+    "day of week": "0 to 7 from Sunday, or sun to sat",
+}
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
@@ -96,28 +103,30 @@ def parse_cron(value: object) -> str:
 
     fields = value.split() if isinstance(value, str) else []
     if len(fields) != 5:
-        words = "minute, hour, day of month, month, day of week; like */15 * * * *"
-        raise ValueError(f"has {len(fields)} fields; cron has five: {words}")
+        raise ValueError(f"has {len(fields)} fields; cron has five: {', '.join(_CRON_FIELDS)}; like */15 * * * *")
     line = " ".join([*fields[:4], ",".join(map(_weekdays, fields[4].split(",")))])
-    try:
-        CronTrigger.from_crontab(line, "UTC")
-    except ValueError as error:
-        raise ValueError(f"is no cron line: {error}") from None
+    for place, (name, range_) in enumerate(_CRON_FIELDS.items()):
+        alone = ["*"] * 5
+        alone[place] = line.split()[place]
+        try:
+            CronTrigger.from_crontab(" ".join(alone), "UTC")
+        except ValueError:  # whose text quotes the field, and the field may be anything
+            raise ValueError(f"is no cron line: the {name} is none ({range_})") from None
     return line
 
 
 def _weekdays(part: str) -> str:
     match = re.fullmatch(r"(?:\*|([0-7])(?:-([0-7]))?)(?:/(\d+))?", part)
-    if match is None or part == "*":
-        return part  # names, or something that APScheduler refuses in its own words
-    first, last, step = match.groups()
+    first, last, step = match.groups() if match is not None else (None, None, None)
+    if (first, step) == (None, None) or (step is not None and int(step) == 0):
+        return part  # names, or something that APScheduler refuses
     if first is None:
         span = range(7)
     elif last is None and step is None:
         return _DAYS[int(first)]
     else:
         span = range(int(first), int(last or 6) + 1)
-    days = list(dict.fromkeys(_DAYS[day] for day in span[:: int(step or 1) or 1]))
+    days = list(dict.fromkeys(_DAYS[day] for day in span[:: int(step or 1)]))
     return ",".join(days) or part
 
 
