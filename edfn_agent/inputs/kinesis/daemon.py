@@ -1,7 +1,7 @@
 """One MultiLangDaemon process: its command, its environment, its life, its log.
 
-In: the Java installation, a properties file, the environment it may see. Out: a running process in a process group of its
-own that cannot outlive the agent's thread that started it, and its log in the agent's log. Never: a restart (that is
+In: the Java installation, a properties file, the environment it may see. Out: a running process, in a process group of
+its own, that cannot outlive the agent's thread that started it; its log, in the agent's log. Never: a restart (that is
 `supervisor`), the agent's own secrets in its environment.
 """
 
@@ -28,12 +28,14 @@ log = logging.getLogger(__name__)
 MAIN_CLASS = "software.amazon.kinesis.multilang.MultiLangDaemon"
 HEAP = 128
 HEAP_PER_SHARD = 64
-"""Megabytes. A shard's prefetched answers of 10 MiB, as base64 in a JSON line besides: four shards passed with 384 in all
-and ran out of memory with 256. It is a limit; what is really used follows the traffic (docs/inputs-kinesis.md)."""
+"""Megabytes. A shard's prefetched answers of 10 MiB, and as base64 in a JSON line besides: four shards passed with 384
+in all and ran out of memory with 256. It is a limit: what is used follows the traffic (docs/inputs-kinesis.md)."""
 SHARDS_UNKNOWN = 4
 
 _PASSED = frozenset(
-    ["PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR", "JAVA_HOME", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "AWS_CA_BUNDLE", "AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT", "AWS_EC2_METADATA_DISABLED"]
+    {"PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR", "JAVA_HOME", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR"}
+    | {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"}
+    | {"AWS_CA_BUNDLE", "AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT", "AWS_EC2_METADATA_DISABLED"}
 )
 _LEVELS = {
     "ERROR": logging.ERROR,
@@ -105,7 +107,7 @@ class Daemon:
         return describe_exit(status)
 
     def terminate(self) -> None:
-        """Ask it to finish its batches and hand its leases over. Only it is asked: its couriers follow at their end of stdin."""
+        """Ask it, not its couriers, to finish the batches under way and hand its leases over."""
         with suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGTERM)
 

@@ -1,8 +1,8 @@
 """What is counted per stream and shard: plain numbers, for health and metrics to read at any time.
 
 In: what the couriers' connections and the daemon's supervisor see. Out: `StreamFigures` and `ShardFigures`, readable
-from any thread (each number is whole by itself). Never: a name that is not the configured stream or one of its shards, so the
-number of series is bounded by the shards under lease.
+from any thread (each number is whole by itself). Never: a name that is not the configured stream or one of its shards:
+the number of series is bounded by the shards under lease.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The Kinesis input: one daemon per enabled stream, all couriers at one socket.
 
-In: the streams to read, a way into each stream's account, `submit` and `quarantine`. Out: Deliveries; health and figures
-per stream and shard. Never: a problem of one stream that stops another, or the agent.
+In: the streams to read, a way into each stream's account, `submit` and `quarantine`. Out: Deliveries; health and
+figures per stream and shard. Never: a problem of one stream that stops another, or the agent.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class KinesisInput:
         self._problem = ""
 
     def start(self) -> None:
-        """Without Java or its jars nothing is read, which health says; raises only when the state directory is no use."""
+        """Without Java or its jars nothing is read, as health says; raises only when the state directory is no use."""
         with self._lock:
             try:
                 installation = java.find()
@@ -190,8 +190,8 @@ def _stop(supervisors: Sequence[Supervisor]) -> None:
 def worker_id(directory: Path) -> str:
     """The same at every start: KCL then resumes its own leases in seconds, instead of waiting minutes for others'.
 
-    The host's name is in it, because a state directory that was copied to another machine must not bring its id along: two
-    daemons with one id would take the shards from each other all the time.
+    The host's name is in it, because a state directory that was copied to another machine must not bring its id along:
+    two daemons with one id would take the shards from each other all the time.
     """
     path = directory / "installation"
     if not path.exists():

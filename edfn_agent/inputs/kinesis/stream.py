@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, Protocol
 
 MetricsLevel = Literal["NONE", "SUMMARY", "DETAILED"]
@@ -17,6 +17,8 @@ METRICS_LEVELS = ("NONE", "SUMMARY", "DETAILED")
 _ARN = re.compile(r"arn:(aws[a-z-]*):kinesis:([a-z0-9-]+):(\d{12}):stream/([a-zA-Z0-9_.-]{1,128})")
 _APPLICATION = re.compile(r"[a-zA-Z0-9_.-]{3,200}")
 """What a DynamoDB table name allows (255), less room for KCL's own suffixes: -CoordinatorState, -WorkerMetricStats."""
+_CLOCKS = timedelta(seconds=5)
+"""How far the clocks of two services may be apart. A stream needs longer than that to become active."""
 
 
 class StreamError(ValueError):
@@ -114,7 +116,7 @@ class SessionAccess:
         if credentials is None:
             raise RuntimeError("no AWS credentials were found")
         frozen = credentials.get_frozen_credentials()
-        # botocore has no public way to ask how long keys live; without the attribute they are asked for again and again.
+        # botocore has no public way to ask how long keys live.
         expires = getattr(credentials, "_expiry_time", None)
         return Keys(frozen.access_key, frozen.secret_key, frozen.token, expires)
 
@@ -161,9 +163,9 @@ def application_for(settings: StreamSettings, now: Standing, access: Access) -> 
     """The KCL application that belongs to the stream as it is now: `settings.application`, normally.
 
     A stream that was deleted and made again has the same name and the same shard ids, but none of the old sequence
-    numbers: with the old leases KCL would fail for ever, or take a shard for read to its end. The daemon is started only
-    when the stream is there, so a lease table older than the stream tells of a former one. Then the application gets the
-    stream's creation time behind its name. Every agent comes to the same name by itself, and nothing is deleted.
+    numbers: with the old leases KCL would fail for ever, or take a shard for read to its end. The daemon is started
+    only when the stream is there, so a lease table older than the stream tells of a former one. Then the application
+    gets the stream's creation time behind its name. Every agent comes to the same name, and nothing is deleted.
     """
     if now.created is None:
         return settings.application
@@ -175,7 +177,7 @@ def application_for(settings: StreamSettings, now: Standing, access: Access) -> 
             raise
         return settings.application
     made = _utc(table.get("CreationDateTime"))
-    if made is None or made >= now.created:
+    if made is None or now.created - made < _CLOCKS:
         return settings.application
     return f"{settings.application}-{now.created:%Y%m%dT%H%M%S}"
 

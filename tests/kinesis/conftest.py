@@ -1,0 +1,150 @@
+"""Real servers and real processes for the Kinesis tests; all of them end with the test, by their own ids.
+
+`aws` is ministack (Kinesis, DynamoDB, STS, CloudWatch); `kinesis_local` is the emulator with AWS's shard lineage (npm).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edfn_agent.inputs.kinesis import java
+
+KINESIS_LOCAL = "kinesis-local@0.6.2"
+ACCOUNT = "111111111111"
+ON_LOOPBACK = """
+const net = require('net'), listen = net.Server.prototype.listen;
+net.Server.prototype.listen = function (options, ...rest) {
+  if (options !== null && typeof options === 'object') options.host = '127.0.0.1';
+  return listen.call(this, options, ...rest);
+};
+"""
+
+
+def until(condition: Callable[[], Any], seconds: float = 60, what: str = "") -> Any:
+    """The first true value of `condition`; fails when there is none in time."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {seconds} s: {what or condition}")
+        time.sleep(0.05)
+    return value
+
+
+def missing(reason: str) -> None:
+    """Skip; but CI has to have everything that the real daemon needs as soon as it has Java."""
+    if os.environ.get("CI") == "true" and shutil.which("java"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def end(process: subprocess.Popen[Any]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def answers(client: Any) -> bool:
+    try:
+        client.list_streams()
+    except Exception:
+        return False
+    return True
+
+
+@pytest.fixture(scope="session")
+def real_daemon() -> java.Installation:
+    try:
+        return java.find()
+    except java.Missing as reason:
+        missing(str(reason))
+        raise AssertionError from None
+
+
+@pytest.fixture(scope="session")
+def aws(real_daemon: java.Installation) -> Iterator[str]:
+    if importlib.util.find_spec("ministack") is None or importlib.util.find_spec("cbor2") is None:
+        missing("needs ministack and cbor2: pip install ministack cbor2")
+    port = free_port()
+    environment = {**os.environ, "BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ministack"],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        until(lambda: answers(client("kinesis", url)), 30, "ministack")
+        yield url
+    finally:
+        end(process)
+
+
+@pytest.fixture(scope="session")
+def kinesis_local(real_daemon: java.Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        pytest.skip(f"needs Node and npm for {KINESIS_LOCAL}: the one emulator that ends a split shard as AWS does")
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "edfn-agent-tests" / KINESIS_LOCAL
+    package = cache / "node_modules" / "kinesis-local"
+    if not (package / "main.js").exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        install = [npm, "install", "--no-audit", "--no-fund", "--prefix", str(cache), KINESIS_LOCAL]
+        done = subprocess.run(install, capture_output=True, text=True, timeout=120)
+        if done.returncode:
+            missing(f"{KINESIS_LOCAL} cannot be installed: {done.stderr[-300:]}")
+    directory = tmp_path_factory.mktemp("kinesis-local")
+    (directory / "loopback.js").write_text(ON_LOOPBACK)
+    port = free_port()
+    environment = {
+        **os.environ,
+        "KINESIS_MOCK_PLAIN_PORT": str(port),
+        "KINESIS_MOCK_TLS_PORT": str(free_port()),
+        "LOG_LEVEL": "ERROR",
+        "CREATE_STREAM_DURATION": "50ms",
+        "SPLIT_SHARD_DURATION": "50ms",
+        "MERGE_SHARDS_DURATION": "50ms",
+    }
+    process = subprocess.Popen(
+        [node, "-r", str(directory / "loopback.js"), "main.js"],
+        cwd=package,  # it reads server.json from there
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        until(lambda: answers(client("kinesis", url)), 30, "kinesis-local")
+        yield url
+    finally:
+        end(process)
+
+
+def client(service: str, url: str, account: str = ACCOUNT) -> Any:
+    """A client of an account: emulators take a 12-digit access key for the account."""
+    import boto3
+
+    return boto3.client(
+        service, endpoint_url=url, region_name="us-east-1", aws_access_key_id=account, aws_secret_access_key="x"
+    )
