@@ -7,7 +7,8 @@ Threads of one queue: one that receives (long polling), up to `concurrency` that
 (keeper.py). A settled delivery comes back on whatever thread let go of it. What becomes of a message is decided in
 fate.py alone.
 
-In memory are `concurrency` chunks of 256 KiB, `IN_HAND` message bodies (about 1 KiB, 256 KiB at the most), and what pipeline holds of the records, which it bounds itself.
+In memory are `concurrency` chunks of 256 KiB, `IN_HAND` message bodies (about 1 KiB, 256 KiB at the most), and what the
+pipeline holds of the records, which it bounds itself.
 """
 
 from __future__ import annotations

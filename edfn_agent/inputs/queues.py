@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 DEFAULT_TIMEOUT = 300
-"""Seconds of visibility asked for where the queue's own is not known or nought: what S3 notification queues mostly have."""
+"""Seconds of visibility asked for where the queue's own is not known or nought."""
 
 _ARN = re.compile(r"arn:(?P<partition>aws[\w-]*):sqs:(?P<region>[\w-]+):(?P<account>\d{12}):(?P<name>[\w.-]+)")
 _HOST = re.compile(
