@@ -65,14 +65,19 @@ class ExportingProcess:
         The options records of a template are one table: what is given here takes the place of what was there.
         """
         state = self._domain(domain)
+        announced: dict[int, Template] = {}
         for template in templates:
             state.check(domain, template)
-        announced = {template.id: template for template in templates}
+            if announced.setdefault(template.id, template) != template:
+                raise TemplateRedefinedError(f"template {template.id} of domain {domain} is announced with two layouts")
         for records in options:
             _must_be_options(records)
             if announced.get(records.template.id) != records.template and not state.check(domain, records.template):
                 raise _unannounced(domain, records.template)
         messages = self._pack(state, domain, [*(t.set_octets() for t in announced.values()), *options], export_time)
+        for template in announced.values():
+            if state.known.get(template.id) != template:  # options of what the id meant in an earlier session
+                state.options.pop(template.id, None)
         state.known.update(announced)
         state.sent.update(announced)
         state.sent_at.update(dict.fromkeys(announced, now))

@@ -128,7 +128,7 @@ def lay_out(template: Template, columns: Mapping[str, Column], count: int | None
     fixed = {name: field for name, field in fields.items() if not field.is_variable}
     all_fixed = len(fixed) == len(fields)
     rows = np.empty(count, template.dtype if all_fixed else fixed_dtype(fixed, fixed.values()))
-    for name, field in fixed.items():
+    for name, field in fixed.items() if count else ():  # an empty list has no type to object to
         try:
             _fill(rows, name, field, given[name])
         except (ColumnError, ValueRangeError) as error:
