@@ -97,8 +97,8 @@ class FlowBatch:
     """Flow rows only: NODATA, SKIPDATA and rows without addresses are counted and already gone.
 
     `deliveries` are those that have rows in it, each held once for this batch; whoever is done with the batch calls
-    `release`. All addresses of a row are of one family. `columns` has every field of the layout that was asked for; a field that
-    the layout lacks is not in it. Times are Unix milliseconds (`start`, `end`).
+    `release`. All addresses of a row are of one family. `columns` has every field of the layout that was asked for; a
+    field that the layout lacks is not in it. Times are Unix milliseconds (`start`, `end`).
     """
 
     origin: Origin

@@ -1,0 +1,1 @@
+from edfn_agent.formats.text import Scanner as Scanner

@@ -1,0 +1,137 @@
+"""The columns that are being filled: what each word of a line is turned into, and the arrays the values go to.
+
+In comes a layout and the names of the columns that somebody wants; out come preallocated arrays for a scanner (compiled
+or plain Python, which share this module) and, when they are full, the columns of a FlowBatch. Nothing here reads text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edfn_agent.formats.batch import AddressColumn, Column, Dictionary, IntColumn, StringColumn
+from edfn_agent.formats.fields import BY_COLUMN, BY_NAME, FlowLogField, Kind
+from edfn_agent.formats.layout import Layout
+
+# What a scanner does with a word.
+SKIP, INTEGER, TIME, ADDRESS, STRING = range(5)
+
+# Why a scanner stopped.
+END, FULL, HEADER, OTHER = range(4)
+"""END: no complete line is left. FULL: the columns (or a dictionary) are. HEADER: a line begins with the name of a
+field. OTHER: a line has the number of words of another layout that the caller knows."""
+
+MAX_LINE = 65536
+"""Octets of a line, without its newline. AWS's longest line (every field, every tag at its limit) is below 10,000."""
+
+DICTIONARY_ENTRIES = 65536
+DICTIONARY_OCTETS = 4 << 20
+"""A dictionary that has more is replaced before the next row, which ends the batch: 16 string columns of an endlessly
+varied log cost 16 * (4 MiB + what Python needs for the values), whatever the length of the log."""
+
+STATUS_VALUES = (b"OK", b"NODATA", b"SKIPDATA")
+"""First values of each dictionary of log-status, so that a scanner knows their codes: 1, 2, 3."""
+NODATA_CODE, SKIPDATA_CODE = 2, 3
+
+MILLISECONDS_FROM = 10**11
+"""Times from here on are milliseconds: as seconds they would be after the year 5138, as milliseconds they are after
+March 1973."""
+
+HEADER_WORDS = frozenset(name.encode() for name in (*BY_NAME, *BY_COLUMN))
+"""A line whose first word is one of these may be a header line in mid-file."""
+
+_ALWAYS = frozenset({"srcaddr", "dstaddr", "log-status"})  # they decide what kind of row it is
+
+_JOBS = {Kind.ADDRESS: ADDRESS, Kind.STRING: STRING, Kind.TIME: TIME}
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What becomes of the words in one place of a line."""
+
+    name: str
+    job: int
+    maximum: int = 0
+    endpoint: bool = False  # srcaddr or dstaddr: a row without either is no flow
+    status: bool = False
+    kept: bool = True  # False: looked at, but not part of the batch
+
+
+def words(layout: Layout, wanted: Collection[str] | None) -> tuple[Word, ...]:
+    """The words of a line of this layout, left to right; what nobody wants is skipped, not checked."""
+    return tuple(_word(field, wanted is None or field.name in wanted) for field in layout.fields)
+
+
+def _word(field: FlowLogField, kept: bool) -> Word:
+    if not kept and field.name not in _ALWAYS:
+        return Word(field.name, SKIP, kept=False)
+    return Word(
+        field.name,
+        _JOBS.get(field.kind, INTEGER),
+        field.kind.maximum if field.kind.is_integer else 0,
+        endpoint=field.name in ("srcaddr", "dstaddr"),
+        status=field.name == "log-status",
+        kept=kept,
+    )
+
+
+class Columns:
+    """Arrays with room for `capacity` rows, one set per word, handed out when they are full.
+
+    `arrays[i]` are those of word i: values and absent; family, v4 and v6; codes; nothing for a word that is skipped.
+    """
+
+    __slots__ = ("arrays", "capacity", "family", "octets_per_row", "words")
+
+    def __init__(self, words: Sequence[Word], capacity: int) -> None:
+        self.words = words
+        self.capacity = capacity
+        self.octets_per_row = 1 + sum({INTEGER: 9, TIME: 9, ADDRESS: 21, STRING: 4}.get(word.job, 0) for word in words)
+        self._renew()
+
+    def _renew(self) -> None:
+        # np.empty: the pages of rows that are never written are never touched either
+        rows = self.capacity
+        self.family: NDArray[np.uint8] = np.empty(rows, np.uint8)
+        self.arrays: list[tuple[NDArray[Any], ...]] = []
+        for word in self.words:
+            if word.job in (INTEGER, TIME):
+                self.arrays.append((np.empty(rows, np.uint64), np.empty(rows, np.bool_)))
+            elif word.job == ADDRESS:
+                v6 = np.empty((rows, 16), np.uint8)
+                self.arrays.append((np.empty(rows, np.uint8), np.empty(rows, np.uint32), v6))
+            elif word.job == STRING:
+                self.arrays.append((np.empty(rows, np.uint32),))
+            else:
+                self.arrays.append(())
+
+    def take(self, rows: int, dictionaries: Sequence[Dictionary | None]) -> tuple[dict[str, Column], NDArray[np.uint8]]:
+        """The first `rows` rows as columns, and their families. The arrays are new, or free again, afterwards."""
+        # A small batch gets copies, so that it does not hold the memory of a large one while it waits to be sent.
+        small = rows * 2 < self.capacity
+
+        def cut(array: NDArray[Any]) -> NDArray[Any]:
+            return array[:rows].copy() if small else array[:rows]
+
+        columns: dict[str, Column] = {}
+        for word, arrays, dictionary in zip(self.words, self.arrays, dictionaries, strict=True):
+            if not word.kept:
+                continue
+            if word.job == STRING:
+                assert dictionary is not None
+                columns[word.name] = StringColumn(cut(arrays[0]), dictionary)
+            elif word.job == ADDRESS:
+                family, v4, v6 = arrays
+                any_v6 = bool((family[:rows] == 6).any())
+                columns[word.name] = AddressColumn(cut(family), cut(v4), cut(v6) if any_v6 else None)
+            else:
+                values, absent = arrays
+                columns[word.name] = IntColumn(cut(values), cut(absent) if absent[:rows].any() else None)
+        family = cut(self.family)
+        if not small:
+            self._renew()
+        return columns, family
