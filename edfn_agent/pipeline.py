@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 from edfn_agent.delivery import Delivery, Outcome
 from edfn_agent.enrich import Enricher, Flows
-from edfn_agent.export.exporter import FlowExporter, Stopped
+from edfn_agent.export.exporter import FlowExporter
 from edfn_agent.formats.batch import Counts, FlowBatch
 from edfn_agent.formats.errors import FormatError
 from edfn_agent.formats.reader import Reader
@@ -42,49 +42,55 @@ class Pipeline:
         self._exporter = exporter
         self._observe = observe
         self._exporting = threading.Lock()
-        self._readers: list[_Seat] = []
         self._free: list[_Seat] = []
         self._seats = threading.Lock()
 
-    def submit(self, delivery: Delivery) -> FormatError | None:
-        """Read a delivery to its end and export all full batches. The fault that ended the reading, if one did.
+    def submit(self, delivery: Delivery) -> Exception | None:
+        """Read a delivery to its end and export all full batches. What ended the reading, if it was not the end.
 
-        The rest of it waits for company until `flush`. The delivery settles when its last record is out. Never raises
-        for what is in a delivery; the caller's own faults (Stopped, a broken disk) come through after the delivery was
-        returned to its source.
+        The rest of it waits for company until `flush`. The delivery settles when its last record is out: acknowledged,
+        quarantined when what is in it cannot be read, returned for any other reason (an exception may say which:
+        `outcome`). Nothing is raised but what ends the process.
         """
-        fault: FormatError | None = None
+        fault: Exception | None = None
         try:
             with self._seat() as seat:
+                self._flush_seat(seat, LINGER)
                 try:
                     self._export(seat.reader.feed(delivery))
-                except FormatError as error:
-                    fault = error
-                    delivery.fail(Outcome.QUARANTINED, str(error))
                 finally:
-                    seat.since = time.monotonic() if seat.reader.pending_rows else None
+                    if seat.since is None and seat.reader.pending_rows:
+                        seat.since = time.monotonic()
                     with self._seats:
                         self.counts.add(seat.reader.tally)
-        except BaseException as error:
-            delivery.fail(Outcome.RETURNED, f"{type(error).__name__}: {error}")
+        except FormatError as error:
+            delivery.fail(Outcome.QUARANTINED, str(error))
+            fault = error
+        except Exception as error:
+            delivery.fail(getattr(error, "outcome", Outcome.RETURNED), str(error) or type(error).__name__)
+            fault = error
+        except BaseException:
+            delivery.fail(Outcome.RETURNED, "the agent is ending")
             raise
         finally:
             delivery.release()
         return fault
 
     def flush(self, older_than: float = 0.0) -> None:
-        """Export what waits in the readers for at least so many seconds; skip readers that are at work."""
-        now = time.monotonic()
+        """Export what waits in readers that are not at work, when it has waited for so many seconds."""
         with self._seats:
-            due = [seat for seat in self._free if seat.since is not None and now - seat.since >= older_than]
-            self._free = [seat for seat in self._free if seat not in due]
-        for seat in due:
-            try:
-                self._export(seat.reader.flush())
-            finally:
-                seat.since = None
-                with self._seats:
-                    self._free.append(seat)
+            seats, self._free = self._free, []
+        try:
+            for seat in seats:
+                self._flush_seat(seat, older_than)
+        finally:
+            with self._seats:
+                self._free.extend(seats)
+
+    def _flush_seat(self, seat: _Seat, older_than: float) -> None:
+        if seat.since is not None and time.monotonic() - seat.since >= older_than:
+            seat.since = None
+            self._export(seat.reader.flush())
 
     def _export(self, batches: Iterable[FlowBatch]) -> None:
         for batch in batches:
@@ -106,8 +112,6 @@ class Pipeline:
             seat = self._free.pop() if self._free else None
         if seat is None:
             seat = _Seat(self._make_reader())
-            with self._seats:
-                self._readers.append(seat)
         try:
             yield seat
         finally:
@@ -121,6 +125,3 @@ class _Seat:
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
         self.since: float | None = None
-
-
-__all__ = ["LINGER", "Pipeline", "Stopped"]

@@ -36,8 +36,9 @@ def _print(result: Result) -> bool:
     from rich.table import Table
 
     table = Table(title="What the collector received", title_justify="left", box=None, pad_edge=False)
-    for name in ("VPC", "name", "exporter", "interfaces"):
-        table.add_column(name, overflow="fold")
+    for name in ("VPC", "name", "exporter"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("interfaces", overflow="fold")
     for name in ("flows", "octets", "packets", "denied"):
         table.add_column(name, justify="right")
     all_there = True
@@ -51,7 +52,9 @@ def _print(result: Result) -> bool:
         numbers = (tally.flows, tally.octets, tally.packets, tally.denied)
         table.add_row(vpc.vpc_id, tally.name, tally.exporter, ", ".join(names), *(f"{each:,}" for each in numbers))
         all_there = all_there and numbers == (written.flows, written.octets, written.packets, written.denied)
-    Console().print(table)
+    console = Console()
+    console.width = max(console.width, 120)  # ids are no use when they are cut
+    console.print(table)
     expected = sum(each.flows for each in result.written.values())
     idle = sum(each.nodata + each.skipdata for each in result.written.values())
     missing = sum(each.missing for each in result.arrived.exporters.values())

@@ -139,16 +139,12 @@ def _run(options: dict[str, Any], layout: Any) -> int:
     began = time.monotonic()
     with _Progress(names) as progress:
         for name in names:
-            reason = ""
-            try:
-                fault = pipeline.submit(files.delivery(name, lambda outcome, why: None, layout))
-                reason = str(fault) if fault else ""
-            except OSError as error:
-                reason = error.strerror or str(error)
-            except TransportError as error:
-                _say(str(error))
+            fault = pipeline.submit(files.delivery(name, lambda outcome, why: None, layout))
+            if isinstance(fault, TransportError):
+                _say(str(fault))
                 return 1
-            if reason:
+            if fault is not None:
+                reason = (fault.strerror if isinstance(fault, OSError) else None) or str(fault)
                 failed.append((name, reason))
                 _say(f"{name}: {reason}")
             progress.advance(name)
@@ -172,7 +168,6 @@ def _run(options: dict[str, Any], layout: Any) -> int:
         "messages": sum(destination.transport.messages for destination in destinations),
         "octets": sum(destination.transport.octets for destination in destinations),
         "seconds": round(time.monotonic() - began, 3),
-        "exporters": len(pipeline.enricher.exporters),
         "failed": [{"file": name, "reason": reason} for name, reason in failed],
         "collectors": [
             {
@@ -229,7 +224,6 @@ def _destinations(options: dict[str, Any]) -> list[Destination]:
     mode = options["exporter_address"]
     if mode == "auto" and not options["exporter_map"] and not options["exporter"]:
         mode = "field"  # addresses that nobody chose are fit to tell VPCs apart, not to send packets from
-    destinations = []
     try:
         transports = [
             *(transport_of(parse_collector(url), address_mode=mode, report=_say) for url in options["collectors"]),
@@ -237,25 +231,23 @@ def _destinations(options: dict[str, Any]) -> list[Destination]:
         ]
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    for transport in transports:
-        destinations.append(
-            Destination(
-                transport,
-                max_message_size=options["max_message_size"],
-                template_refresh=options["template_refresh"],
-                pace=Pace(options["records_per_second"]),
-                report=_say,
-            )
+    return [
+        Destination(
+            transport,
+            max_message_size=options["max_message_size"],
+            template_refresh=options["template_refresh"],
+            pace=Pace(options["records_per_second"]),
+            report=_say,
         )
-    return destinations
+        for transport in transports
+    ]
 
 
 def _print_summary(summary: dict[str, Any]) -> None:
     seconds = max(summary["seconds"], 0.001)
-    click.echo(
-        f"{summary['records_exported']:,} flows of {summary['exporters']:,} exporters in {summary['messages']:,} messages "
-        f"({summary['octets']:,} octets), {summary['seconds']:.1f} s, {summary['records_exported'] / seconds:,.0f} flows/s"
-    )
+    flows, messages, octets = (f"{summary[key]:,}" for key in ("records_exported", "messages", "octets"))
+    rate = f"{summary['records_exported'] / seconds:,.0f} flows/s"
+    click.echo(f"{flows} flows in {messages} messages ({octets} octets), {summary['seconds']:.1f} s, {rate}")
     skipped = [
         (summary["records_nodata"], "NODATA"),
         (summary["records_skipdata"], "SKIPDATA"),

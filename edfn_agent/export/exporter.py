@@ -56,7 +56,7 @@ class Destination:
         self._wait = wait if wait is not None else _sleep  # True: stop waiting, the agent is stopping
         self._report = report
         self._session = transport.session
-        self._told: dict[str, int] = {}  # exporter -> how many interfaces this session knows
+        self._told: dict[str, int] = {}  # exporter -> changes of its interface table that this session knows
         self._retry_at = 0.0
         self._open = False
 
@@ -142,20 +142,19 @@ class Destination:
             domain = domains(exporter)
             wanted = {run.template.id: run.template for run in records} | {t.id: t for t in tables.TEMPLATES}
             wanted |= {t.id: t for t in self.process.templates(domain)}
-            size = known.size(exporter)
+            changes = known.changes(exporter)
             due = self.process.due(domain, wanted.values(), now)
             if due:
                 new = new or exporter.key not in self._told or any(t.id >= 300 for t in due)
                 messages = self.process.announce(
                     domain, list(wanted.values()), known.all(exporter, domain), now, export_time
                 )
-            elif size > self._told[exporter.key]:
-                messages = self.process.data(
-                    domain, [known.interfaces(exporter, domain, size - self._told[exporter.key])], export_time
-                )
+            elif changes > self._told[exporter.key]:
+                news = known.interfaces(exporter, domain, self._told[exporter.key])
+                messages = self.process.data(domain, [news], export_time)
             else:
                 continue
-            self._told[exporter.key] = size
+            self._told[exporter.key] = changes
             try:
                 self._hand_over(messages, exporter)
             except _Interrupted as interrupted:
@@ -219,7 +218,7 @@ class FlowExporter:
     def send(self, flows: Flows) -> None:
         """Returns when every required destination has taken every record of these flows."""
         for code, interface in flows.new_interfaces:
-            self._tables.add(flows.exporters[code], [interface])
+            self._tables.add(flows.exporters[code], interface)
         runs = self._maker.runs(flows)
         if runs:
             for destination in self.destinations:

@@ -161,7 +161,7 @@ def wanted_columns(profile: str, packet_addresses: bool) -> frozenset[str] | Non
     if profile == "aws":
         return None
     packet = {"pkt-srcaddr", "pkt-dstaddr"} if packet_addresses else set()
-    return frozenset(STANDARD_COLUMNS) | ATTRIBUTION_COLUMNS | {"reject-reason", "log-status"} | packet
+    return frozenset(STANDARD_COLUMNS) | ATTRIBUTION_COLUMNS | {"version", "reject-reason", "log-status"} | packet
 
 
 def standard_fields(

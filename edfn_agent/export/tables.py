@@ -7,8 +7,6 @@ with anything else nfcapd reads half of them and nfacctd 1.7.7 spins for ever (d
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 
 from edfn_agent.enrich import Interface
@@ -42,30 +40,31 @@ _SYSTEMATIC_COUNT_BASED = 1  # selectorAlgorithm, RFC 5477 section 8.2.1
 
 
 class Tables:
-    """The tables of all exporters. `domain` gives the observation domain that an exporter has in this process."""
+    """The tables of all exporters, as of now, and what came to their interface tables in which order."""
 
     def __init__(self) -> None:
-        self._interfaces: dict[str, dict[int, str]] = {}
+        self._names: dict[str, dict[int, str]] = {}
+        self._changes: dict[str, list[int]] = {}
 
-    def add(self, exporter: Exporter, interfaces: Iterable[Interface]) -> None:
-        """Interfaces that flows of this exporter name from now on; a new name replaces an old one."""
-        table = self._interfaces.setdefault(exporter.key, {})
-        for interface in interfaces:
-            table.pop(interface.index, None)  # to the end: `options` counts from there
-            table[interface.index] = interface.name
+    def add(self, exporter: Exporter, interface: Interface) -> None:
+        """An interface that flows of this exporter name from now on; a new name takes the place of an old one."""
+        names = self._names.setdefault(exporter.key, {})
+        if names.get(interface.index) != interface.name:
+            names[interface.index] = interface.name
+            self._changes.setdefault(exporter.key, []).append(interface.index)
 
-    def size(self, exporter: Exporter) -> int:
-        """How many interfaces the table has."""
-        return len(self._interfaces.get(exporter.key, ()))
+    def changes(self, exporter: Exporter) -> int:
+        """How often the interface table has grown or changed."""
+        return len(self._changes.get(exporter.key, ()))
 
-    def interfaces(self, exporter: Exporter, domain: int, newest: int | None = None) -> Records:
-        """The interface table, or its `newest` entries."""
-        table = list(self._interfaces.get(exporter.key, {}).items())
-        part = table if newest is None else table[len(table) - newest :]
-        rows = np.zeros(len(part), INTERFACES.dtype)
+    def interfaces(self, exporter: Exporter, domain: int, since: int = 0) -> Records:
+        """The interface table, or what changed in it since there were so many `changes`."""
+        names = self._names.get(exporter.key, {})
+        indexes = list(dict.fromkeys(self._changes.get(exporter.key, [])[since:]))
+        rows = np.zeros(len(indexes), INTERFACES.dtype)
         rows["observationDomainId"] = domain
-        rows["ingressInterface"] = [index for index, _ in part]
-        rows["interfaceDescription"] = [fixed(name) for _, name in part]
+        rows["ingressInterface"] = indexes
+        rows["interfaceDescription"] = [fixed(names[index]) for index in indexes]
         return Records(INTERFACES, rows)
 
     def all(self, exporter: Exporter, domain: int) -> list[Records]:

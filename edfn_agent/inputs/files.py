@@ -39,8 +39,7 @@ def delivery(name: str, settle: Callable[[Outcome, str], None], layout: Layout |
 
 def _chunks(name: str) -> Iterable[bytes]:
     if name == STANDARD_INPUT:
-        stream = sys.stdin.buffer
-        while chunk := stream.read1(CHUNK_OCTETS):
+        while chunk := os.read(sys.stdin.fileno(), CHUNK_OCTETS):
             yield chunk
         return
     with Path(name).open("rb", buffering=0) as file:
