@@ -123,8 +123,8 @@ def _count_flows(tally: ExporterTally, data: DataSet) -> None:
 class Listener:
     """A listening socket and what comes in by it. `udp://host:port` or `tcp://host:port`; port 0 takes a free one."""
 
-    def __init__(self, scheme: str, host: str, port: int) -> None:
-        self._process = CollectingProcess()
+    def __init__(self, scheme: str, host: str, port: int, process: CollectingProcess | None = None) -> None:
+        self._process = process or CollectingProcess()
         self._streams: dict[socket.socket, tuple[str, bytearray]] = {}
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         kind = socket.SOCK_DGRAM if scheme == "udp" else socket.SOCK_STREAM

@@ -31,6 +31,12 @@ if TYPE_CHECKING:
 @click.option(
     "--write", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Keep the messages (RFC 5655)."
 )
+@click.option(
+    "--enterprise-number",
+    type=click.IntRange(1, 2**32 - 1),
+    metavar="N",
+    help="Name the elements of profile aws under this enterprise number.",
+)
 def collect(
     listen: str,
     count: int | None,
@@ -39,10 +45,13 @@ def collect(
     templates: bool,
     quiet: bool,
     write: Path | None,
+    enterprise_number: int | None,
 ) -> None:
     """Receive IPFIX and show it. Ctrl-C, --count or --seconds end it; a table per exporter comes last."""
     from edfn_agent.collector import Listener, Tally, deadline
+    from edfn_agent.export.mapping import registry
     from edfn_agent.export.transports import parse_collector
+    from ipfix import CollectingProcess
 
     try:
         where = parse_collector(listen)
@@ -51,7 +60,8 @@ def collect(
     except ValueError as error:
         raise click.UsageError(f"--listen: {str(error).removeprefix('collector ')}") from None
     try:
-        listener = Listener(where.scheme, where.host, where.port)
+        process = CollectingProcess(registry(enterprise_number))
+        listener = Listener(where.scheme, where.host, where.port, process)
     except OSError as error:
         raise click.ClickException(f"cannot listen on {listen}: {error.strerror}") from None
     show = _Show(as_json, templates, quiet)
@@ -79,18 +89,25 @@ def collect(
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a record, options records too.")
 @click.option("--templates", is_flag=True, help="Show templates too.")
-def decode(file: Path, as_json: bool, templates: bool) -> None:
+@click.option(
+    "--enterprise-number",
+    type=click.IntRange(1, 2**32 - 1),
+    metavar="N",
+    help="Name the elements of profile aws under this enterprise number.",
+)
+def decode(file: Path, as_json: bool, templates: bool, enterprise_number: int | None) -> None:
     """Show what is in an IPFIX file (RFC 5655) or a packet capture (pcap, pcapng).
 
     Exit status 1 when something in it could not be decoded; the rest is shown all the same.
     """
     from edfn_agent.collector import Tally
     from edfn_agent.collector import decode as decode_octets
+    from edfn_agent.export.mapping import registry
     from ipfix import CollectingProcess, DecodingError
 
     show = _Show(as_json, templates, False)
     tally = Tally()
-    process = CollectingProcess()
+    process = CollectingProcess(registry(enterprise_number))
     failed = False
     try:
         for octets, sender, session in _messages(file):
@@ -231,7 +248,7 @@ def print_tally(tally: Tally) -> None:
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("sender", "exporter", "name", "domain"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, no_wrap=True)
     for name in ("flows", "octets", "packets", "denied", "options", "missing", "errors"):
         table.add_column(name, justify="right")
     for each in tally.exporters.values():
@@ -239,10 +256,13 @@ def print_tally(tally: Tally) -> None:
         texts = (each.sender, each.exporter, each.name, str(each.domain))
         table.add_row(*texts, *(f"{number:,}" for number in numbers))
     if tally.exporters:
-        Console().print(table)
+        console = Console()
+        console.width = max(console.width, 140)  # numbers are no use when they are cut
+        console.print(table)
     if tally.not_ipfix:
         click.echo(f"{tally.not_ipfix} datagrams were no IPFIX")
     unknown = sum(each.unknown_sets for each in tally.exporters.values())
     if unknown:
         click.echo(f"{unknown} data sets came before their template")
-    click.echo(f"{tally.flows:,} flow records of {len(tally.exporters):,} exporters")
+    count = len(tally.exporters)
+    click.echo(f"{tally.flows:,} flow records of {count:,} {'exporter' if count == 1 else 'exporters'}")

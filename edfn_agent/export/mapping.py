@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from ipfix import IANA, Field, InformationElement
+from ipfix import IANA, ElementRegistry, Field, InformationElement
 
 STANDARD_COLUMNS: dict[str, tuple[str, ...]] = {
     "srcaddr": ("sourceIPv4Address", "sourceIPv6Address"),
@@ -154,6 +154,13 @@ ATTRIBUTION_COLUMNS = frozenset(
     ("account-id", "interface-id", "vpc-id", "subnet-id", "tgw-id", "tgw-attachment-id", "tgw-pair-attachment-id")
 )
 """Fields that say whose flow it is and through which interface; read in every profile."""
+
+
+def registry(enterprise_number: int | None) -> ElementRegistry:
+    """IANA's elements, and those of profile `aws` under this number."""
+    if enterprise_number is None:
+        return IANA
+    return IANA.extended(*(row.element(enterprise_number) for row in ENTERPRISE))
 
 
 def wanted_columns(profile: str, packet_addresses: bool) -> frozenset[str] | None:
