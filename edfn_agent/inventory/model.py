@@ -514,7 +514,8 @@ def carried_over(new: Snapshot, old: Snapshot | None, failed: Iterable[tuple[str
     for kind in _KINDS:
         rows = [row for row in getattr(old, kind) if is_wanted(row, kind)]
         if rows:
-            kept[kind] = dropped_duplicates((*getattr(new, kind), *rows))
+            # The old rows first: what a neighbouring call says of the same thing is less than they do.
+            kept[kind] = dropped_duplicates((*rows, *getattr(new, kind)))
             incomplete.update((row.account_id or "", row.region or "", kind) for row in rows)
     return replace(new, **kept, incomplete=tuple(sorted(incomplete)))
 
