@@ -1,6 +1,6 @@
 """Real servers and real processes for the Kinesis tests; all of them end with the test, by their own ids.
 
-`aws` is ministack (Kinesis, DynamoDB, STS, CloudWatch); `kinesis_local` is the emulator with AWS's shard lineage (npm).
+`aws` is ministack (Kinesis, DynamoDB, CloudWatch); `kinesis_local` is the emulator with AWS's shard lineage (npm).
 """
 
 from __future__ import annotations
@@ -12,11 +12,15 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 
@@ -148,3 +152,47 @@ def client(service: str, url: str, account: str = ACCOUNT) -> Any:
     return boto3.client(
         service, endpoint_url=url, region_name="us-east-1", aws_access_key_id=account, aws_secret_access_key="x"
     )
+
+
+class Sts(ThreadingHTTPServer):
+    """AssumeRole as AWS answers it, with keys that the emulators take for the role's account. Keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, str]] = []
+        super().__init__(("127.0.0.1", 0), _AssumeRole)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _AssumeRole(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        sts = self.server
+        assert isinstance(sts, Sts)
+        asked = dict(parse_qsl(self.rfile.read(int(self.headers["Content-Length"])).decode()))
+        sts.asked.append(asked)
+        expires = datetime.now(UTC) + timedelta(seconds=int(asked["DurationSeconds"]))
+        body = (
+            '<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>'
+            f"<AccessKeyId>{asked['RoleArn'].split(':')[4]}</AccessKeyId><SecretAccessKey>s</SecretAccessKey>"
+            f"<SessionToken>t</SessionToken><Expiration>{expires:%Y-%m-%dT%H:%M:%SZ}</Expiration>"
+            "</Credentials></AssumeRoleResult></AssumeRoleResponse>"
+        ).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/xml")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def sts() -> Iterator[Sts]:
+    sts = Sts()
+    yield sts
+    sts.shutdown()
+    sts.server_close()
