@@ -1,0 +1,310 @@
+"""`setup policy`: what the agent itself may do, in its own account and in those it assumes a role in.
+
+In: the inputs in use, and their resources where they are known. Out: statements, and a Plan with the role of every
+account and the policy of the agent's identity. Every statement has a reason beside it; nothing here may write to AWS
+except acknowledge (delete) messages, keep leases, register a fan-out consumer and report metrics, each only when used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edfn_agent.setup.model import ManagedPolicy, Place, Plan, Resource, Role, SetupError, Statement
+from edfn_agent.setup.statements import allow, trust
+
+_INVENTORY = (
+    "ec2:DescribeFlowLogs",
+    "ec2:DescribeInstances",
+    "ec2:DescribeInternetGateways",
+    "ec2:DescribeNatGateways",
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribePrefixLists",
+    "ec2:DescribeRegions",
+    "ec2:DescribeRouteTables",
+    "ec2:DescribeSubnets",
+    "ec2:DescribeTransitGatewayAttachments",
+    "ec2:DescribeVpcEndpoints",
+    "ec2:DescribeVpcPeeringConnections",
+    "ec2:DescribeVpcs",
+    "iam:ListAccountAliases",
+)
+
+
+@dataclass(frozen=True)
+class StreamUse:
+    """A Kinesis stream as the agent reads it."""
+
+    arn: str
+    fan_out: bool = False
+    application: str = ""
+
+
+@dataclass(frozen=True)
+class Access:
+    """What the agent reads. An empty tuple of resources means that discovery finds them: `*`, in this account."""
+
+    inputs: frozenset[str]  # s3, cloudwatch_logs, kinesis, firehose
+    buckets: tuple[str, ...] = ()  # NAME or NAME/PREFIX
+    queues: tuple[str, ...] = ()  # ARNs
+    log_groups: tuple[str, ...] = ()  # names or ARNs
+    streams: tuple[StreamUse, ...] | None = ()
+    keys: tuple[str, ...] = ()  # ARNs of KMS keys
+    kinesis_metrics: bool = False
+    simulate: bool = False  # `doctor` may ask IAM what the role is allowed
+
+    @property
+    def reads_s3(self) -> bool:
+        return "s3" in self.inputs
+
+
+def member(access: Access, account: str, partition: str = "aws") -> tuple[Statement, ...]:
+    """The role in an account: its names, and its flow logs."""
+    arn = f"arn:{partition}"
+    statements = [
+        allow(_INVENTORY, "*", "Names"),  # EC2 knows no narrower resource for Describe calls
+        allow(
+            "ec2:SearchTransitGatewayRoutes",
+            f"{arn}:ec2:*:{account}:transit-gateway-route-table/*",
+            "TransitGatewayRoutes",
+        ),
+    ]
+    groups = _log_groups(access.log_groups, account, partition)
+    if access.inputs & {"cloudwatch_logs", "kinesis"}:
+        statements.append(allow(["logs:DescribeDestinations", "logs:DescribeLogGroups"], "*", "LogGroupsFind"))
+        statements.append(allow("logs:DescribeSubscriptionFilters", groups, "Subscriptions"))
+    if "cloudwatch_logs" in access.inputs:
+        events = ["logs:DescribeLogStreams", "logs:FilterLogEvents", "logs:GetLogEvents"]
+        statements.append(allow(events, groups, "LogGroupsRead"))
+    if access.reads_s3:
+        names = sorted({bucket.partition("/")[0] for bucket in access.buckets})
+        buckets = [f"{arn}:s3:::{name}" for name in names] or [f"{arn}:s3:::*"]
+        objects = [_objects(arn, bucket) for bucket in access.buckets] or [f"{arn}:s3:::*/*"]
+        queues = list(access.queues) or [f"{arn}:sqs:*:{account}:*"]
+        queue_actions = [
+            "ChangeMessageVisibility",
+            "DeleteMessage",
+            "GetQueueAttributes",
+            "GetQueueUrl",
+            "ReceiveMessage",
+        ]
+        statements += [
+            allow(["s3:GetBucketLocation", "s3:GetBucketNotification"], _one(buckets), "BucketsFind"),
+            allow("s3:GetObject", _one(objects), "ObjectsRead"),
+            allow([f"sqs:{action}" for action in queue_actions], _one(queues), "QueuesRead"),
+        ]
+        if not access.queues:  # queues behind a topic or EventBridge are looked for, not told
+            statements.append(allow("sns:ListSubscriptionsByTopic", f"{arn}:sns:*:{account}:*", "TopicsFind"))
+            rules = f"{arn}:events:*:{account}:rule/*"
+            statements.append(allow(["events:ListRules", "events:ListTargetsByRule"], rules, "RulesFind"))
+    if access.inputs & {"s3", "firehose"}:
+        streams = f"{arn}:firehose:*:{account}:deliverystream/*"
+        statements.append(allow("firehose:DescribeDeliveryStream", streams, "DeliveryStreamsFind"))
+    if "kinesis" in access.inputs:
+        statements += _kinesis(access, account, partition)
+    if access.keys:
+        services = [f"{name}.*.amazonaws.com" for name in ("kinesis", "s3", "sqs")]
+        condition = {"StringLike": {"kms:ViaService": services}}
+        statements.append(allow("kms:Decrypt", _one(access.keys), "Decrypt", condition))
+    if access.simulate:
+        resources = [f"{arn}:iam::{account}:role/*", f"{arn}:iam::{account}:user/*"]
+        statements.append(allow("iam:SimulatePrincipalPolicy", resources, "Doctor"))
+    return tuple(statements)
+
+
+def _kinesis(access: Access, account: str, partition: str) -> list[Statement]:
+    known = [stream for stream in access.streams or () if stream.arn.split(":")[4] == account]
+    if access.streams and not known:
+        return []  # the streams are in other accounts
+    streams = [stream.arn for stream in known] or [f"arn:{partition}:kinesis:*:{account}:stream/*"]
+    read = ["DescribeStream", "DescribeStreamSummary", "GetRecords", "GetShardIterator", "ListShards"]
+    statements = [allow([f"kinesis:{action}" for action in read], _one(streams), "StreamsRead")]
+    fan_out = [stream.arn for stream in known if stream.fan_out]
+    if fan_out:
+        on_stream = ["kinesis:ListStreamConsumers", "kinesis:RegisterStreamConsumer"]
+        on_consumer = [
+            f"kinesis:{a}" for a in ("DeregisterStreamConsumer", "DescribeStreamConsumer", "SubscribeToShard")
+        ]
+        consumers = [f"{stream}/consumer/*" for stream in fan_out]
+        statements.append(allow(on_stream, _one(fan_out), "FanOutRegister"))
+        statements.append(allow(on_consumer, _one(consumers), "FanOutRead"))
+    return statements
+
+
+def hub(access: Access, account: str, partition: str, role_arns: Sequence[str]) -> tuple[Statement, ...]:
+    """The agent's own identity: the roles it may take, and the leases of the Kinesis Client Library."""
+    statements: list[Statement] = []
+    if role_arns:
+        statements.append(allow("sts:AssumeRole", _one(sorted(role_arns)), "Roles"))
+    if "kinesis" in access.inputs:
+        names = [stream.application for stream in access.streams or () if stream.application] or ["edfn-*"]
+        # KCL 3.0 to 3.4 keep two more tables; 3.5 only asks whether they are there, and gives up when it may not ask.
+        suffixes = ("", "-CoordinatorState", "-WorkerMetricStats")
+        tables = [
+            f"arn:{partition}:dynamodb:*:{account}:table/{name}{suffix}"
+            for name in names
+            for suffix in (("",) if name.endswith("*") else suffixes)
+        ]
+        items = ["ConditionCheckItem", "DeleteItem", "GetItem", "PutItem", "Scan", "UpdateItem"]
+        actions = [f"dynamodb:{action}" for action in ("CreateTable", "DescribeTable", *items, "UpdateTable")]
+        statements.append(allow(actions, _one(tables), "Leases"))
+        statements.append(allow("dynamodb:Query", _one([f"{table}/index/*" for table in tables]), "LeasesByOwner"))
+        if access.kinesis_metrics:
+            condition = {"StringLike": {"cloudwatch:namespace": _one(names)}}
+            statements.append(allow("cloudwatch:PutMetricData", "*", "LibraryMetrics", condition))
+    return tuple(statements)
+
+
+def role_trust(identity_arn: str, external_id: str | None) -> Statement:
+    """Only the agent's identity may take the role, and only when it says the external id."""
+    condition = {"StringEquals": {"sts:ExternalId": external_id}} if external_id else None
+    return trust({"AWS": identity_arn}, condition)
+
+
+def _objects(arn: str, bucket: str) -> str:
+    name, _, prefix = bucket.partition("/")
+    return f"{arn}:s3:::{name}/{prefix}*"
+
+
+def _log_groups(groups: Sequence[str], account: str, partition: str) -> str | list[str]:
+    found = []
+    for group in groups:
+        whole = group if group.startswith("arn:") else f"arn:{partition}:logs:*:{account}:log-group:{group}"
+        whole = whole.removesuffix(":*")
+        if whole.split(":")[4] == account:
+            found += [whole, f"{whole}:*"]
+    return _one(found or [f"arn:{partition}:logs:*:{account}:log-group:*"])
+
+
+def _one(values: Sequence[str]) -> str | list[str]:
+    return values[0] if len(values) == 1 else list(values)
+
+
+@dataclass(frozen=True)
+class Member:
+    """An account that is read through a role."""
+
+    role_arn: str
+    external_id: str | None = None
+
+    @property
+    def account(self) -> str:
+        return self.role_arn.split(":")[4]
+
+    @property
+    def partition(self) -> str:
+        return self.role_arn.split(":")[1]
+
+    @property
+    def role(self) -> str:
+        return self.role_arn.rpartition("/")[2]
+
+
+def plan(
+    name: str,
+    access: Access,
+    region: str,
+    members: Sequence[Member],
+    identity_arn: str | None,
+    account: str | None,
+    max_session: int = 3600,
+) -> Plan:
+    """Roles in the member accounts, and what the agent's identity needs to take them (or, without any, to read)."""
+    if members and not identity_arn:
+        raise SetupError("whose roles are these? Say --agent-identity ARN: the role or user that the agent runs as")
+    partition = (identity_arn or "arn:aws").split(":")[1]
+    home = identity_arn.split(":")[4] if identity_arn else account
+    if home is None:
+        raise SetupError("for which account? Say --account, or --agent-identity ARN")
+    attach = identity_arn.rpartition(":")[2] if identity_arn else ""
+    if attach and attach.split("/")[0] not in ("role", "user"):
+        raise SetupError(f"{identity_arn} is neither a role nor a user")
+    kind, _, last = attach.partition("/")
+    attach = f"{kind}/{last.rpartition('/')[2]}" if attach else ""  # a path is part of the ARN, not of the name
+    resources: list[Resource] = []
+    for one in members:
+        if one.role_arn.count("/") > 1:
+            raise SetupError(f"{one.role_arn}: a role with a path is not made here; name one without")
+        place = Place(one.account, region, one.partition)
+        resources.append(
+            Role(
+                id="AgentRole",
+                place=place,
+                stage=2,
+                name=one.role,
+                description="edfn-agent reads flow logs and the names of what is in them",
+                trust=(role_trust(str(identity_arn), one.external_id),),
+                policies=(("edfn-agent", member(access, one.account, one.partition)),),
+                max_session=max_session,
+            )
+        )
+    own = hub(access, home, partition, [one.role_arn for one in members])
+    if not members:
+        own = (*member(access, home, partition), *own)
+    if own:
+        place = Place(home, region, partition)
+        resources.append(ManagedPolicy(id="AgentPolicy", place=place, name=name, statements=own, attach_to=attach))
+    notes = [] if attach else [f"Attach the policy {name} to the role or user that the agent runs as."]
+    if any(not one.external_id for one in members):
+        notes.append("A role without external id trusts the agent's identity alone; that is enough inside one company.")
+    return Plan("policy", name, tuple(resources), notes=tuple(notes))
+
+
+LIKE_EDFN: tuple[Statement, ...] = (
+    allow(
+        [
+            "ec2:DescribeRegions",
+            "ec2:DescribeInstances",
+            "ec2:DescribeFlowLogs",
+            "ec2:DescribeNetworkInterfaces",
+            "ec2:DescribeVpcs",
+            "ec2:DescribeNatGateways",
+            "ec2:DescribeVpcEndpoints",
+            "ec2:DescribeRouteTables",
+            "ec2:DescribeVpcPeeringConnections",
+            "ec2:DescribeTransitGatewayAttachments",
+            "ec2:SearchTransitGatewayRoutes",
+            "logs:DescribeSubscriptionFilters",
+            "logs:GetLogEvents",
+            "logs:DescribeLogStreams",
+        ],
+        "*",
+        "EdfnMinPermissions",
+    ),
+    allow(
+        [
+            "s3:GetBucketLocation",
+            "s3:GetBucketNotification",
+            "s3:GetObject",
+            "sqs:GetQueueAttributes",
+            "sqs:GetQueueUrl",
+            "sqs:ChangeMessageVisibility*",
+            "sqs:DeleteMessage*",
+            "sqs:ReceiveMessage",
+        ],
+        "*",
+        "S3Permissions",
+    ),
+    allow(
+        [
+            "cloudwatch:PutMetricData",
+            "dynamodb:CreateTable",
+            "dynamodb:DescribeTable",
+            "dynamodb:GetItem",
+            "dynamodb:PutItem",
+            "dynamodb:DeleteItem",
+            "dynamodb:UpdateItem",
+            "dynamodb:Scan",
+            "kinesis:GetRecords",
+            "kinesis:GetShardIterator",
+            "kinesis:ListShards",
+            "kinesis:ListStreamConsumers",
+            "kinesis:SubscribeToShard",
+            "kinesis:DescribeStream*",
+            "kinesis:RegisterStreamConsumer",
+        ],
+        "*",
+        "KCLPermissions",
+    ),
+)
+"""The original product's policy, word for word. The agent runs with it; see docs/setup.md for what it misses then."""
