@@ -1,0 +1,129 @@
+"""`edfn-agent export` as a person types it: what is said, counted and returned."""
+
+from __future__ import annotations
+
+import gzip
+import random
+
+import pytest
+
+from .conftest import Export
+from .test_records import V2
+
+NODATA = "2 123456789010 eni-1235b8ca123456789 - - - - - - - 1431280876 1431280934 - NODATA\n"
+SKIPDATA = NODATA.replace("NODATA", "SKIPDATA")
+
+
+def test_the_summary_counts_every_line_once(export: Export) -> None:
+    without = "2 123456789010 eni-1235b8ca123456789 - - - - - - - 1431280876 1431280934 - OK\n"
+    result = export(V2 * 3 + NODATA * 2 + SKIPDATA + without + "bogus\n")
+    assert result.status == 0
+    counts = {key: result.summary[key] for key in result.summary if key.startswith(("records", "lines", "files"))}
+    assert counts == {
+        "files": 1,
+        "files_failed": 0,
+        "records_exported": 3,
+        "records_nodata": 2,
+        "records_skipdata": 1,
+        "records_without_addresses": 1,
+        "lines_malformed": 1,
+    }
+    assert result.summary["messages"] == len(result.messages)
+    assert result.summary["octets"] == sum(message.length for message in result.messages)
+
+
+def test_a_bad_line_is_shown_with_its_place_and_reason(export: Export) -> None:
+    result = export(V2 + V2.replace(" 22 ", " 70000 ") + V2)
+    assert result.summary["records_exported"] == 2
+    assert "in0.log:2: dstport" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda line: line.replace(" 6 ", " 256 "),
+        lambda line: line.replace(" 22 ", " 65536 "),
+        lambda line: line.replace("172.31.16.21", "172.31.16"),
+        lambda line: line.replace("172.31.16.21", "2001:db8::1"),
+        lambda line: line.replace(" 4249 ", " -4249 "),
+        lambda line: line.replace(" 4249 ", " 4249x "),
+        lambda line: line.replace(" OK", ""),
+        lambda line: line.replace("2 1234", "two 1234"),
+    ],
+)
+def test_a_bad_line_costs_that_line(export: Export, damage: object) -> None:
+    assert callable(damage)
+    bad = damage(V2)
+    assert bad != V2
+    result = export(V2 + bad + V2)
+    assert (result.status, result.summary["records_exported"], result.summary["lines_malformed"]) == (0, 2, 1)
+
+
+def test_what_comes_before_the_fault_is_exported(export: Export) -> None:
+    rng = random.Random(1)
+    lines = "".join(V2.replace(" 20641 ", f" {rng.randrange(65536)} ") for _ in range(5000))
+    whole = gzip.compress(lines.encode())
+    result = export([whole[: len(whole) // 2], V2])
+    assert (result.status, result.summary["files_failed"]) == (1, 1)
+    assert result.summary["records_exported"] > 1000
+    assert "in0.log" in result.summary["failed"][0]["file"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff\xd8\xff\xe0\x00\x10JFIF\x00" + bytes(range(256)) * 20,
+        random.Random(2).randbytes(100_000),
+        b"x" * 10_000_000,
+        b"http 2018-07-02T22:23:00.186641Z app/my-lb/50dc6c495c0c9188 192.168.131.39:2817 10.0.0.1:80 0.000 0.001\n",
+    ],
+    ids=["empty", "jpeg", "random", "one line of 10 MB", "load balancer log"],
+)
+def test_no_flow_log_at_all_is_a_failed_file(export: Export, content: bytes) -> None:
+    result = export([content, V2])
+    assert (result.status, result.summary["files_failed"], result.summary["records_exported"]) == (1, 1, 1)
+    assert "in0.log" in result.stderr
+
+
+def test_a_header_line_alone_is_a_flow_log_without_records(export: Export) -> None:
+    result = export("version account-id srcaddr dstaddr log-status\n")
+    assert (result.status, result.summary["records_exported"]) == (0, 0)
+
+
+def test_a_file_that_is_not_there(export: Export) -> None:
+    result = export(V2, "/nowhere/at/all.log.gz")
+    assert result.status == 1
+    assert "/nowhere/at/all.log.gz: No such file or directory" in result.stderr
+
+
+def test_nowhere_to_send_is_a_usage_error() -> None:
+    from click.testing import CliRunner
+
+    from edfn_agent.cli import main
+
+    result = CliRunner().invoke(main, ["export", "file"])
+    assert result.exit_code == 2
+    assert "--collector" in result.output
+
+
+def test_columns_may_be_named(export: Export) -> None:
+    result = export("10.0.0.1 10.0.0.2 99\n", "--log-format", "${srcaddr} ${dstaddr} ${bytes}")
+    assert [record["octetDeltaCount"] for record in result.flows] == [99]
+    assert export(V2, "--log-format", "${nonsense}").status == 2
+
+
+@pytest.mark.parametrize("size", [512, 1400, 8900])
+def test_no_message_is_over_the_limit(export: Export, size: int) -> None:
+    result = export(V2 * 2000, "--max-message-size", str(size))
+    lengths = [message.length for message in result.messages]
+    assert len(result.flows) == 2000
+    assert max(lengths) <= size
+    assert max(lengths) > size - 100
+    assert export(V2, "--max-message-size", "511").status == 2
+
+
+def test_small_files_share_messages(export: Export) -> None:
+    result = export([V2] * 60)
+    assert result.summary["records_exported"] == 60
+    assert result.summary["messages"] < 10
