@@ -44,11 +44,11 @@ class ExportingProcess:
     def due(self, domain: int, templates: Iterable[Template], now: float) -> list[Template]:
         """Which of these must be announced now: never sent in this session, or last sent a refresh interval ago."""
         state = self._domain(domain)
+        interval = float("inf") if self.template_refresh is None else self.template_refresh
         due = []
         for template in templates:
             sent = state.check(domain, template)
-            last = state.sent_at.get(template.id)
-            if not sent or last is None or (self.template_refresh is not None and now - last >= self.template_refresh):
+            if not sent or now - state.sent[template.id][1] >= interval:
                 due.append(template)
         return due
 
@@ -79,8 +79,7 @@ class ExportingProcess:
             if state.known.get(template.id) != template:  # options of what the id meant in an earlier session
                 state.options.pop(template.id, None)
         state.known.update(announced)
-        state.sent.update(announced)
-        state.sent_at.update(dict.fromkeys(announced, now))
+        state.sent.update((template.id, (template, now)) for template in announced.values())
         state.set_options(options)
         return messages
 
@@ -112,7 +111,6 @@ class ExportingProcess:
         for state in self._domains.values():
             state.sequence = 0
             state.sent.clear()
-            state.sent_at.clear()
 
     def _pack(self, state: _Domain, domain: int, pieces: Sequence[Records | bytes], export_time: int) -> Messages:
         messages = pack(
@@ -135,23 +133,22 @@ class ExportingProcess:
 
 
 class _Domain:
-    """What is known of one observation domain; `sent` and `sent_at` are of the present session only."""
+    """What is known of one observation domain; what was sent, and when, is of the present session only."""
 
-    __slots__ = ("known", "options", "sent", "sent_at", "sequence")
+    __slots__ = ("known", "options", "sent", "sequence")
 
     def __init__(self) -> None:
         self.sequence = 0
         self.known: dict[int, Template] = {}
-        self.sent: dict[int, Template] = {}
-        self.sent_at: dict[int, float] = {}
+        self.sent: dict[int, tuple[Template, float]] = {}
         self.options: dict[int, tuple[Records, ...]] = {}
 
     def check(self, domain: int, template: Template) -> bool:
         """Whether this session has sent this template. Another one under its id is an error: a collector may keep
         the first it saw, and misread all that follows."""
-        sent = self.sent.get(template.id)
-        if sent is None:
+        if template.id not in self.sent:
             return False
+        sent = self.sent[template.id][0]
         if sent is not template and sent != template:
             raise TemplateRedefinedError(
                 f"template {template.id} of domain {domain} was sent with other fields in this session: {sent!r}"

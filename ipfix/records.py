@@ -145,7 +145,15 @@ def _as_column(field: Field, column: Column) -> NDArray[Any] | VariableColumn:
         return column
     if field.element.default_length != 65535:
         try:
-            return np.asarray(column)
+            array = np.asarray(column)
+            if (
+                array.dtype.kind == "f"
+                and not isinstance(column, np.ndarray)
+                and "float" not in field.element.data_type
+            ):
+                # NumPy makes floats of a list with integers on both sides of 2^63; as objects they stay what they are.
+                array = np.asarray(column, dtype=object)
+            return array
         except (TypeError, ValueError, OverflowError) as error:
             raise ColumnError(f"column {field.element.name}: {error}") from error
     if isinstance(column, (bytes, str)):
@@ -218,8 +226,12 @@ def _check_integers(column: NDArray[Any], length: int, signed: bool) -> None:
 
 def _big_integers(column: NDArray[Any], length: int, signed: bool) -> NDArray[np.uint8]:
     """Python integers (unsigned256, or lists NumPy has no type for), one by one."""
+    values = column.reshape(-1).tolist()
+    for value in values:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ColumnError(f"needs integers, not {type(value).__name__}")
     try:
-        octets = b"".join(int(value).to_bytes(length, "big", signed=signed) for value in column.reshape(-1).tolist())
+        octets = b"".join(value.to_bytes(length, "big", signed=signed) for value in values)
     except OverflowError:
         raise ValueRangeError(f"a value does not fit into {length} octets") from None
     shape = column.shape if length in (1, 2, 4, 8) else (*column.shape, length)

@@ -79,6 +79,22 @@ def test_no_set_is_opened_that_no_record_fits_into():
     assert [len(m) for m in messages] == [536]
 
 
+def test_a_set_that_goes_on_needs_no_second_header():
+    names = ANY.records({"interfaceName": [b"x" * 163, b"y" * 163, b"z" * 163]})  # 3 times 164 is 492
+    for one, two in ((run(SHORT, 163), run(SHORT, 1)), (names[:2], names[2:])):
+        messages = pack([one, two], export_time=0, domain=0, max_message_size=512)
+        assert messages.lengths.tolist() == [512]
+
+
+def test_template_sets_fill_messages_to_the_octet():
+    template_set = SHORT.set_octets()  # 12 octets
+    for limit in range(28, 100):
+        fitting = (limit - 16) // 12
+        messages = pack([template_set] * 7, export_time=0, domain=0, max_message_size=limit)
+        assert len(messages) == -(-7 // fitting)
+        assert int(messages.lengths.max()) == 16 + 12 * min(7, fitting) <= limit
+
+
 @pytest.mark.parametrize("template", [SHORT, FLOW, NAMES, ANY])
 def test_no_records_no_message(template):
     messages = pack([run(template, 0), run(template, 0)], export_time=0, domain=0)
@@ -89,11 +105,11 @@ def test_no_records_no_message(template):
 def test_the_sequence_number_wraps_at_2_to_the_32():
     for template in (LONG, NAMES, FLOW):
         records = run(template, 200)
-        messages = pack([records], export_time=0, domain=0, sequence=(1 << 32) - 3, max_message_size=1400)
+        messages = pack([records], export_time=0, domain=0, sequence=(1 << 32) - 100, max_message_size=1400)
         numbers = [struct.unpack_from(">I", m, 8)[0] for m in messages]
         before = np.cumsum(messages.counts) - messages.counts
         assert len(messages) > 3
-        assert numbers == [((1 << 32) - 3 + n) % (1 << 32) for n in before.tolist()]
+        assert numbers == [((1 << 32) - 100 + n) % (1 << 32) for n in before.tolist()]
 
 
 def test_a_record_that_can_never_fit_is_an_error_that_names_sizes():

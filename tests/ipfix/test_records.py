@@ -1,5 +1,6 @@
 """Columns to octets, worked by hand; and everything that does not fit by name."""
 
+import tracemalloc
 from ipaddress import IPv4Address
 
 import numpy as np
@@ -160,6 +161,13 @@ def test_a_column_of_the_wrong_kind_is_an_error(field, column):
         one(field, column)
 
 
+def test_lists_of_integers_on_both_sides_of_2_to_the_63_stay_exact():
+    assert one(unsigned(64), [1, 2**64 - 1]) == bytes(7) + b"\x01" + b"\xff" * 8
+    assert one(Field(unsigned(64), 8), [2**63 + 1, 0]) == b"\x80" + bytes(6) + b"\x01" + bytes(8)
+    with pytest.raises(ColumnError, match="float"):
+        one(unsigned(64), [1, 2**64 - 1, 1.5])
+
+
 def test_columns_are_those_of_the_template_and_of_one_length():
     template = Template(256, [ie("octetDeltaCount"), ie("packetDeltaCount")])
     with pytest.raises(ColumnError, match=r"lacking: \['packetDeltaCount'\].*not in it: \['packets'\]"):
@@ -214,9 +222,12 @@ def test_one_giant_value_among_many_small_ones():
     codes[12_345] = 0
     values = [b"g" * 65535, *(bytes([65 + n]) * n for n in range(7))]
     template = Template(256, [unsigned(32), ie("interfaceName"), ie("VRFname")])
-    records = template.records(
-        {"number": np.arange(20_000), "interfaceName": VariableColumn(codes, values), "VRFname": "v"}
-    )
+    columns = {"number": np.arange(20_000), "interfaceName": VariableColumn(codes, values), "VRFname": "v"}
+    tracemalloc.start()
+    records = template.records(columns)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20_000_000  # every record as wide as the widest would be gigabytes
     expected = bytearray()
     for number, code in enumerate(codes.tolist()):
         value = values[code]
