@@ -35,18 +35,27 @@ _HEADERS = np.dtype(  # both headers of a message with one set
 class Messages:
     """Messages back to back in one buffer. Iterating gives a memoryview of each; nothing is copied."""
 
-    __slots__ = ("buffer", "counts", "lengths", "starts")
+    __slots__ = ("_starts", "buffer", "counts", "lengths", "records")
 
-    def __init__(self, buffer: NDArray[np.uint8], lengths: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
+    def __init__(
+        self,
+        buffer: NDArray[np.uint8],
+        lengths: NDArray[np.int64],
+        counts: NDArray[np.int64],
+        records: int | None = None,
+    ) -> None:
         self.buffer = buffer  # exactly the octets of the messages
         self.lengths = lengths  # of each message
-        self.counts = counts  # how many data records each message carries
-        self.starts: NDArray[np.int64] = np.cumsum(lengths) - lengths
+        self.counts = counts  # how many data records, options records included, each message carries
+        self.records = int(counts.sum()) if records is None else records  # in all messages
+        self._starts: NDArray[np.int64] | None = None
 
     @property
-    def records(self) -> int:
-        """How many data records there are in all messages, options records included."""
-        return int(self.counts.sum())
+    def starts(self) -> NDArray[np.int64]:
+        """Where each message begins in the buffer. Worked out when asked for, as one small batch needs it never."""
+        if self._starts is None:
+            self._starts = np.cumsum(self.lengths) - self.lengths
+        return self._starts
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -109,7 +118,7 @@ class _Packer:
         self, pieces: Sequence[Records | bytes], export_time: int, domain: int, sequence: int, limit: int
     ) -> None:
         self.export_time, self.domain, self.limit = export_time, domain, limit
-        self.sequence = sequence  # of the open message
+        self.first = self.sequence = sequence  # of the first message, of the open message
         self.buffer = np.empty(sum(_most_octets(piece, limit) for piece in pieces), np.uint8)
         self.view = self.buffer.data
         self.lengths: list[int] = []
@@ -261,9 +270,8 @@ class _Packer:
 
     def finish(self) -> Messages:
         self.close_message()
-        return Messages(
-            self.buffer[: self.at], np.array(self.lengths, dtype=np.int64), np.array(self.counts, dtype=np.int64)
-        )
+        lengths, counts = np.array(self.lengths, dtype=np.int64), np.array(self.counts, dtype=np.int64)
+        return Messages(self.buffer[: self.at], lengths, counts, self.sequence - self.first)
 
 
 def _most_octets(piece: Records | bytes, limit: int) -> int:
