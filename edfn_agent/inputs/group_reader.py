@@ -1,7 +1,7 @@
 """One log group: read it again and again, hand over what is new, and move its cursor behind what went out.
 
-In: a group, clients, settings. Out: a Delivery per page of new events, handed to `submit`. Never: a cursor that is ahead
-of an acknowledgement.
+In: a group, clients, settings. Out: a Delivery per page of new events, handed to `submit`. Never: a cursor that is
+ahead of an acknowledgement.
 
 Event times are the starts of flows, so events come minutes late, and into the past. The *floor* is the time before
 which everything is done; behind it lies the overlap, which is read again, and where events are told apart by id:
@@ -10,8 +10,8 @@ which everything is done; behind it lies the overlap, which is read again, and w
                         |======================= sweep ========================>|   now and then
                                                             |===== tail =======>|   every interval
 
-A sweep reads everything from the floor on; when it came to its end, the floor may follow, up to `overlap` behind now, but
-never past an event that is still on its way or was returned. A tail reads only what is near the newest event, for
+A sweep reads everything from the floor on; when it came to its end, the floor may follow, up to `overlap` behind now,
+but never past an event that is still on its way or was returned. A tail reads only what is near the newest event, for
 promptness. Where a sweep is one or two calls, there are only sweeps. What is far behind (the agent was down, or starts
 in the past) is read in stretches of twice the overlap, so that what is remembered by id stays bounded.
 
@@ -55,7 +55,7 @@ SWEEP_SHARE = 15.0
 every five minutes. At least three sweeps pass over every event before it leaves the overlap."""
 
 PENDING = 32
-"""Pages handed over and not settled; more waits. A page is 10,000 events or 1 MiB, so this is 32 MiB a group at most."""
+"""Pages handed over and not settled; more waits. A page is 10,000 events or 1 MiB: 32 MiB a group at most."""
 
 ASK_AGAIN = 3600.0
 """Seconds after which a call that was not allowed is tried again: permissions change, rarely."""

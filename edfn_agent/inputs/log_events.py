@@ -4,9 +4,9 @@ In: a group and a stretch of event time. Out: pages of events, some of them empt
 (new) token, not when a page is empty: empty pages come in the middle. Never: a cursor, an acknowledgement
 (group_reader.py).
 
-AWS CloudWatch Logs API: FilterLogEvents gives event ids, GetLogEvents does not, so there an event is told by its stream,
-both its times, its text, and how many the same came before it. A stream's `lastEventTimestamp` lags, "typically" by less
-than an hour.
+AWS CloudWatch Logs API: FilterLogEvents gives event ids, GetLogEvents does not, so there an event is told by its
+stream, both its times, its text, and how many the same came before it. A stream's `lastEventTimestamp` lags,
+"typically" by less than an hour.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class LogGroup:
 
 
 def start_time(start_from: str | datetime | timedelta, now: float) -> int:
-    """`now`, a time (ISO 8601, UTC unless it says otherwise), or how far back (`1h`): as milliseconds. Or ValueError."""
+    """`now`, a time (ISO 8601, UTC unless it says otherwise), or how far back (`1h`), in ms. Raises ValueError."""
     if isinstance(start_from, timedelta):
         return int((now - start_from.total_seconds()) * 1000)
     if isinstance(start_from, datetime):

@@ -195,7 +195,10 @@ class QueueReader:
                 continue
             self._record.succeeded("receive")
             for message in messages:
-                self.take(message)
+                try:
+                    self.take(message)
+                except Exception:  # a bug: this message comes again by itself, the others are read
+                    log.exception("taking a message failed", source=self.queue.name, message=message.get("MessageId"))
 
     def _receive_failed(self, error: Exception) -> float:
         found = fault(error)
@@ -398,7 +401,7 @@ class QueueReader:
         rules = Rules(self._facts.redrive, self.settings.max_receives, self.settings.delete_foreign)
         verdict = fate(shape, outcomes, message.foreign, message.receives, rules, self._stopping.is_set())
         if shape in (Shape.TEST, Shape.FOREIGN):
-            self._ignored(shape.value, message, event=", ".join(message.notification.foreign))
+            self._ignored(shape.value, message, events=", ".join(message.notification.foreign))
         if verdict.action is Action.QUARANTINE and not self._quarantine(message, verdict):
             verdict = Fate(Action.RETURN, verdict.pause, verdict.reason)
         self._count(message, verdict)

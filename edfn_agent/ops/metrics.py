@@ -39,8 +39,9 @@ class Labelled(Generic[M]):
         if child is not None:
             return child
         with self._lock:
-            if len(self._known) >= self._limit and values not in self._known:
-                values = (OTHER,) * len(values)
+            other = (OTHER,) * len(values)
+            if len(self._known) - (other in self._known) >= self._limit and values not in self._known:
+                values = other
             if values not in self._known:
                 self._known[values] = self._metric.labels(*values)
             return self._known[values]
