@@ -54,6 +54,8 @@ class Asker:
     accounts: Accounts
     page_size: int | None = None  # smaller pages than AWS's most, for tests
     failures: list[Failure] = field(default_factory=list)
+    asked: dict[tuple[str, str], set[str]] = field(default_factory=dict)
+    """(account, action) -> the regions where it was asked"""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def ask(
@@ -66,6 +68,8 @@ class Asker:
         **parameters: Any,
     ) -> Answer:
         """All pages. A failure is noted unless its kind is `expected`: then the caller says what it means."""
+        with self._lock:
+            self.asked.setdefault((account_id, call.action), set()).add(region)
         try:
             client = self.accounts.client(account_id, region, call.service, patient=True)
             return Answer(self._pages(client, call, parameters))
@@ -89,18 +93,21 @@ class Asker:
         return list(client.get_paginator(name).paginate(**parameters, **paging))
 
 
-def findings_of(failures: Iterable[Failure], regions: Mapping[str, Sequence[str]]) -> list[Finding]:
-    """A finding for each failure; one for all regions of an account where all fail alike."""
+def findings_of(asker: Asker) -> list[Finding]:
+    """A finding for each failure; one for all regions of an account where all that were asked fail alike."""
     alike: dict[tuple[str, str, str, Kind, str], list[Failure]] = {}
-    for each in failures:
+    for each in asker.failures:
         key = (each.account_id, each.action, each.subject, each.problem.kind, each.problem.code)
         alike.setdefault(key, []).append(each)
     found = []
     for group in alike.values():
-        asked = set(regions.get(group[0].account_id, ()))
-        everywhere = len(asked) > 1 and not group[0].subject and {each.region for each in group} >= asked
-        everywhere = everywhere or group[0].call.service == "iam"  # which has no regions
-        found += [_finding(each, None if everywhere else each.region) for each in (group[:1] if everywhere else group)]
+        first = group[0]
+        asked = asker.asked.get((first.account_id, first.call.action), set())
+        everywhere = len(asked) > 1 and not first.subject and {each.region for each in group} >= asked
+        if everywhere or first.call.service == "iam":  # which has no regions
+            found.append(_finding(first, None))
+        else:
+            found += [_finding(each, each.region) for each in group]
     return found
 
 

@@ -100,7 +100,7 @@ class _Run:
             queues=dropped_duplicates(sinks.queues),
         )
         result = carried_over(result, self.last, failed)
-        findings = [*self.accounts.findings, *findings_of(self.asker.failures, regions), *self._silent(failed)]
+        findings = [*self.accounts.findings, *findings_of(self.asker), *self._silent(failed)]
         self.accounts.forget_clients()
         return replace(
             result,

@@ -451,8 +451,9 @@ class Snapshot:
 
     @cached_property
     def vpc_of_subnet(self) -> Mapping[str, str]:
-        """Also where DescribeSubnets is not allowed: then from the interfaces, which name both."""
-        found = {each.subnet_id: each.vpc_id for each in self.interfaces}
+        """Also where DescribeSubnets is not allowed: then from route tables and interfaces, which name both."""
+        found = {subnet: each.vpc_id for each in self.route_tables for subnet in each.subnet_ids}
+        found.update((each.subnet_id, each.vpc_id) for each in self.interfaces)
         found.update((each.subnet_id, each.vpc_id) for each in self.subnets)
         return found
 
@@ -534,16 +535,19 @@ class Changes:
     def __bool__(self) -> bool:
         return any(getattr(self, each.name) for each in fields(self))
 
-    def __str__(self) -> str:
-        """One line for the log: `2 VPCs came (vpc-1, vpc-2), 1 interface gone (eni-3)`."""
-        parts = []
-        for what, plural in (("vpc", "VPC"), ("interface", "interface"), ("source", "source")):
+    def lines(self) -> list[str]:
+        """For the log: `2 VPCs came (vpc-1, vpc-2)`, `1 interface gone (eni-3)`."""
+        found = []
+        for what, name in (("vpc", "VPC"), ("interface", "interface"), ("source", "source")):
             for how in ("came", "gone"):
                 ids = getattr(self, f"{what}s_{how}")
                 if ids:
                     shown = ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")
-                    parts.append(f"{len(ids)} {plural}{'s' if len(ids) > 1 else ''} {how} ({shown})")
-        return ", ".join(parts) or "nothing changed"
+                    found.append(f"{len(ids)} {name}{'s' if len(ids) > 1 else ''} {how} ({shown})")
+        return found
+
+    def __str__(self) -> str:
+        return ", ".join(self.lines()) or "nothing changed"
 
 
 def changes(old: Snapshot | None, new: Snapshot) -> Changes:
