@@ -140,7 +140,8 @@ class UdpTransport:
             if error.errno == errno.EADDRINUSE:
                 text = f"{self.name}: source port {self._port} is taken by another process"
                 raise TransportFault(text) from error
-            raise self._down(f"no socket: {error.strerror}") from error
+            self.errors[_kind(error.errno or 0)] += 1
+            raise self._down(self._explain(error)) from error
         self.session += 1
         self._backoff.succeeded()
 
@@ -217,11 +218,15 @@ class UdpTransport:
         cure = "" if self._transparent else " (needs CAP_NET_RAW, or the address or its prefix local to this machine)"
         why = f"the kernel does not send from {source}: {error.strerror}{cure}"
         if not self._has_route() or (self._transparent and self.mode == "source"):
+            self.errors[_kind(error.errno or 0)] += 1
             raise self._down(self._explain(error), outgoing.sent) from error  # not the address, or not for long
         if self._wanted == "source":
             text = f"{self.name}: address mode 'source' is impossible: {why}"
             raise TransportFault(text, sent=outgoing.sent) from error
-        self._socket.connect()
+        try:
+            self._socket.connect()
+        except OSError as second:
+            raise self._down(self._explain(second), outgoing.sent) from second
         begun = self.mode == "source"
         if not begun:
             self._push(outgoing, None)
@@ -267,7 +272,7 @@ class UdpTransport:
                 if (earlier or number == errno.ECONNREFUSED) and refusals < TRIES:
                     # The kernel's way to speak of an earlier datagram: the one in hand was not sent. Send it again.
                     if not earlier:
-                        self._note(_KINDS.get(number, errno.errorcode.get(number, "other")))
+                        self._note(_kind(number))
                     refusals += 1
                     continue
                 raise self._verdict(error, outgoing, source) from error
@@ -280,7 +285,7 @@ class UdpTransport:
         number = error.errno or 0
         if source is not None and number in _FOREIGN:
             return _Unwilling(error)
-        self.errors[_KINDS.get(number, errno.errorcode.get(number, "other"))] += 1
+        self.errors[_kind(number)] += 1
         if number == errno.EMSGSIZE:
             length = outgoing.lengths[outgoing.sent]
             text = f"{self.name}: a message of {length} octets does not fit in a datagram; lower ipfix.max_message_size"
@@ -316,7 +321,7 @@ class UdpTransport:
                 # struct sock_extended_err: errno, origin (1 local, 2 ICMP, 3 ICMPv6), ...
                 if kind in (IP_RECVERR, IPV6_RECVERR) and len(data) >= 16 and data[4] in (2, 3):
                     number = int.from_bytes(data[:4], sys.byteorder)
-                    self._note(_KINDS.get(number, errno.errorcode.get(number, "other")))
+                    self._note(_kind(number))
                     heard += 1
 
     def _note(self, kind: str) -> None:
@@ -348,6 +353,10 @@ class UdpTransport:
         if self._socket is not None:
             self._socket.sock.close()
             self._socket = None
+
+
+def _kind(number: int) -> str:
+    return _KINDS.get(number) or errno.errorcode.get(number, "other")
 
 
 class _Unwilling(Exception):
