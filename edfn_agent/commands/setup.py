@@ -686,6 +686,7 @@ def _templates(plan: Plan, output: Path | None, profiles: dict[str, str]) -> Non
             f"# Account {place.account}, {place.region}:\n#   aws cloudformation deploy --stack-name {name} "
             f"--template-file {file} \\\n"
             f"#     --capabilities CAPABILITY_NAMED_IAM --region {place.region}{profile}{secret}\n"
+            f"#     --capabilities CAPABILITY_NAMED_IAM --region {place.region}{profile}{secret}\n"
         )
         files[file] = head + to_yaml(template)
     _write(files, output)
@@ -717,7 +718,8 @@ def _say_more(plan: Plan) -> None:
 
 
 def _carry_out(plan: Plan, given: dict[str, Any], profiles: dict[str, str]) -> None:
-    from edfn_agent.setup.apply import Aws, carry_out, conflicts, describe, survey
+    from edfn_agent.setup.access import Aws
+    from edfn_agent.setup.apply import carry_out, conflicts, describe, survey
     from edfn_agent.setup.undo import undo
 
     secrets = {}

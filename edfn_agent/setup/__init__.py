@@ -6,5 +6,6 @@ of resources in the order in which they are made. Three modules say it, each in 
 than it could, or a resource in one of the three that is not in the others without a word about it.
 
 `model` is the list, `statements` the policies, `s3`, `cloudwatch`, `firehose`, `central` and `agent_policy` the ways,
-`calls` what each resource is as calls of the AWS API.
+`calls` what each resource is as calls of the AWS API, `access` reaches AWS, `look` sees what is there, `undo` is the
+way back.
 """

@@ -96,7 +96,8 @@ def member(access: Access, account: str, partition: str = "aws") -> tuple[Statem
         if not access.queues:  # queues behind a topic or EventBridge are looked for, not told
             statements.append(allow("sns:ListSubscriptionsByTopic", f"{arn}:sns:*:{account}:*", "TopicsFind"))
             rules = f"{arn}:events:*:{account}:rule/*"
-            statements.append(allow(["events:ListRules", "events:ListTargetsByRule"], rules, "RulesFind"))
+            statements.append(allow("events:ListRules", "*", "RulesFind"))
+            statements.append(allow("events:ListTargetsByRule", rules, "RuleTargetsFind"))
     if access.inputs & {"s3", "firehose"}:
         streams = f"{arn}:firehose:*:{account}:deliverystream/*"
         statements.append(allow("firehose:DescribeDeliveryStream", streams, "DeliveryStreamsFind"))

@@ -10,9 +10,10 @@ import json
 from dataclasses import dataclass
 from enum import Enum
 from functools import singledispatch
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote
 
+from edfn_agent.setup.access import Aws
 from edfn_agent.setup.calls import Call, Merge, Step, Tag, make, queue_attributes, text
 from edfn_agent.setup.model import (
     TAG,
@@ -34,9 +35,6 @@ from edfn_agent.setup.model import (
     SubscriptionFilter,
     policy,
 )
-
-if TYPE_CHECKING:
-    from edfn_agent.setup.apply import Aws
 
 
 class State(Enum):
@@ -101,11 +99,11 @@ def _(key: Key, aws: Aws, tag: Tag) -> Seen:
             if _tagged(tags) != tag.value:
                 return _foreign("--name", _tagged(tags))
             aws.values[key.place, f"{key.id}.Arn"] = described["Arn"]
-            current = json.loads(client.get_key_policy(KeyId=described["Arn"], PolicyName="default")["Policy"])
+            current = json.loads(client.get_key_policy(KeyId=described["KeyId"], PolicyName="default")["Policy"])
             if _same(current, policy(key.statements)):
-                return Seen(State.SAME, True, handle=described["Arn"])
+                return Seen(State.SAME, True, handle=described["KeyId"])
             put = {"KeyId": described["Arn"], "PolicyName": "default", "Policy": text(policy(key.statements))}
-            return Seen(State.DIFFERS, True, mend=(Call("kms", "PutKeyPolicy", put),), handle=described["Arn"])
+            return Seen(State.DIFFERS, True, mend=(Call("kms", "PutKeyPolicy", put),), handle=described["KeyId"])
     return MISSING
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import singledispatch
 
-from edfn_agent.setup.apply import Aws, Item, describe, merge
+from edfn_agent.setup.access import Aws
+from edfn_agent.setup.apply import Item, describe, merge
 from edfn_agent.setup.calls import Call, Merge, Tag, make
 from edfn_agent.setup.look import Seen
 from edfn_agent.setup.model import (

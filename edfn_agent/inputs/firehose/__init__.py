@@ -75,7 +75,7 @@ class FirehoseEndpoint:
     def __init__(
         self,
         settings: EndpointSettings,
-        submit: Callable[[Delivery], None],
+        submit: Callable[[Delivery], object],
         layout_of: Callable[[str], Layout | None] = lambda stream_arn: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

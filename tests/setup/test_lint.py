@@ -1,0 +1,225 @@
+"""Every template passes cfn-lint and every policy passes parliament, for every way of delivery."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.session import Session
+from cfnlint import api
+
+from edfn_agent.setup.commandline import script
+
+from .conftest import VPC, printed, templates
+
+HERE = ("--account", "123456789012", "--region", "eu-west-1")
+EVERYTHING = {
+    "s3": ("s3", *HERE, "--bucket", "my-logs", "--vpc", VPC, "--subnet", "subnet-0011223344"),
+    "s3 parquet": (
+        "s3",
+        *HERE,
+        "--bucket",
+        "my-logs",
+        "--vpc",
+        VPC,
+        "--parquet",
+        "--hive",
+        "--hourly",
+        "--prefix",
+        "a",
+    ),
+    "s3 kms": ("s3", *HERE, "--bucket", "my-logs", "--vpc", VPC, "--kms", "new"),
+    "s3 other key": ("s3", *HERE, "--bucket", "b01", "--vpc", VPC, "--kms", "arn:aws:kms:eu-west-1:123456789012:key/1"),
+    "s3 existing": ("s3", *HERE, "--bucket", "my-logs", "--vpc", VPC, "--existing-bucket"),
+    "s3 central": ("s3", *HERE, "--bucket", "my-logs", "--vpc", f"111111111111/us-east-1/{VPC}", "--vpc", VPC),
+    "s3 tags": ("s3", *HERE, "--bucket", "my-logs", "--vpc", VPC, "--tag-key", "instance=Name"),
+    "s3 gateway": ("s3", *HERE, "--bucket", "my-logs", "--transit-gateway", "tgw-0011223344556677a"),
+    "s3 gov": (
+        "s3",
+        *HERE[:2],
+        "--region",
+        "us-gov-west-1",
+        "--partition",
+        "aws-us-gov",
+        "--bucket",
+        "b01",
+        "--vpc",
+        VPC,
+    ),
+    "cloudwatch": ("cloudwatch", *HERE, "--vpc", VPC, "--interface", "eni-0011223344556677a"),
+    "cloudwatch kms": ("cloudwatch", *HERE, "--vpc", VPC, "--kms", "new"),
+    "cloudwatch alone": ("cloudwatch", *HERE),
+    "kinesis": ("kinesis", *HERE, "--vpc", VPC),
+    "kinesis kms": ("kinesis", *HERE, "--vpc", VPC, "--kms", "new", "--shards", "0", "--stream-hours", "48"),
+    "firehose": ("firehose", *HERE, "--bucket", "my-logs", "--vpc", VPC),
+    "firehose across": (
+        "firehose",
+        *HERE,
+        "--bucket",
+        "my-logs",
+        "--vpc",
+        f"111111111111/eu-west-1/{VPC}",
+        "--kms",
+        "new",
+    ),
+    "http": ("firehose-http", *HERE, "--bucket", "my-logs", "--vpc", VPC, "--url", "https://flows.example.com/"),
+    "http secret": (
+        *("firehose-http", *HERE, "--bucket", "my-logs", "--vpc", VPC, "--url", "https://flows.example.com/"),
+        *("--secret", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:edfn-AbCdEf"),
+    ),
+    "central": ("central", *HERE, "--bucket", "my-logs", "--vpc", f"111111111111/eu-west-1/{VPC}"),
+    "central kms": ("central", *HERE, "--bucket", "b01", "--vpc", f"111111111111/eu-west-1/{VPC}", "--kms", "new"),
+    "central stream": ("central", *HERE, "--vpc", f"111111111111/eu-west-1/{VPC}", "--organization", "o-a1b2c3d4e5"),
+    "policy": (
+        *("policy", "--agent-identity", "arn:aws:iam::123456789012:role/edfn-agent"),
+        *("--role", "arn:aws:iam::111111111111:role/EdfnAgent,an-id", "--input", "s3", "--input", "cloudwatch_logs"),
+        *("--input", "kinesis", "--input", "firehose", "--simulate"),
+    ),
+    "policy exact": (
+        *("policy", "--agent-identity", "arn:aws:iam::123456789012:user/edfn-agent", "--bucket", "my-logs/AWSLogs/"),
+        *("--queue", "arn:aws:sqs:eu-west-1:123456789012:edfn", "--log-group", "/vpc/flow-logs"),
+        *("--stream", "arn:aws:kinesis:eu-west-1:123456789012:stream/a,fan-out"),
+        *("--kms-key", "arn:aws:kms:eu-west-1:123456789012:key/1"),
+    ),
+    "like edfn": ("policy", "--like-edfn", "--account", "123456789012"),
+}
+
+
+@pytest.fixture(scope="module")
+def parliament() -> Any:
+    """parliament asks pkg_resources for two file names; newer setuptools do not have that module any more."""
+    if importlib.util.find_spec("pkg_resources") is None:
+        stand_in = types.ModuleType("pkg_resources")
+
+        def resource_filename(package: str, name: str) -> str:
+            spec = importlib.util.find_spec(package)
+            assert spec is not None
+            assert spec.origin is not None
+            return str(Path(spec.origin).parent / name)
+
+        stand_in.resource_filename = resource_filename  # type: ignore[attr-defined]
+        sys.modules["pkg_resources"] = stand_in
+    return importlib.import_module("parliament")
+
+
+@pytest.mark.parametrize("words", EVERYTHING.values(), ids=EVERYTHING.keys())
+def test_cfn_lint(words: tuple[str, ...]) -> None:
+    found = templates(*words)
+    assert found or "existing" in words
+    for template in found:
+        faults = api.lint(json.dumps(template), regions=["us-east-1", "eu-west-1"])
+        assert [f"{fault.rule.id} {fault.message} {fault.path}" for fault in faults] == []
+
+
+# parliament's list of AWS actions and their resources is older than AWS. Each entry: why it is not a fault.
+_KNOWN = {
+    "RESOURCE_STAR": "the actions take no narrower resource",
+    "UNKNOWN_ACTION": "newer than the list",
+    "MISMATCHED_TYPE_BUT_USABLE": "StringLike on an ARN, as AWS documents it",
+}
+_IDENTITY_TYPES = {"AWS::IAM::Role", "AWS::IAM::ManagedPolicy"}
+
+
+@pytest.mark.parametrize("words", EVERYTHING.values(), ids=EVERYTHING.keys())
+def test_parliament(words: tuple[str, ...], parliament: Any) -> None:
+    for template in templates(*words):
+        for name, entry in template["Resources"].items():
+            if entry["Type"] not in _IDENTITY_TYPES:
+                continue
+            documents = [one["PolicyDocument"] for one in entry["Properties"].get("Policies", [])]
+            documents += [entry["Properties"]["PolicyDocument"]] if "PolicyDocument" in entry["Properties"] else []
+            for document in documents:
+                text = json.dumps(document).replace(
+                    '{"Fn::GetAtt": ["Key", "Arn"]}', '"arn:aws:kms:eu-west-1:123456789012:key/1"'
+                )
+                text = re.sub(r"arn:aws-us-gov:", "arn:aws:", text)
+                policy = parliament.analyze_policy_string(text)
+                faults = [f"{name}: {one.issue} {one.detail} {one.location}" for one in policy.findings]
+                assert [fault for fault in faults if fault.split()[1] not in _KNOWN] == []
+
+
+def test_actions_exist() -> None:
+    """Every action of every policy is a call of the service, or one of the few that are permissions only."""
+    permissions_only = {
+        *("iam:PassRole", "iam:CreateServiceLinkedRole", "logs:CreateLogDelivery", "logs:DeleteLogDelivery"),
+        *("logs:ListLogDeliveries", "logs:GetLogDelivery", "kms:ReEncrypt*", "kms:GenerateDataKey*", "kms:*"),
+        *("s3:ListBucketMultipartUploads", "s3:GetBucketNotification", "s3:ListBucket", "s3:*"),
+        "dynamodb:ConditionCheckItem",
+    }
+    services = {"firehose": "firehose", "logs": "logs", "s3": "s3", "cloudwatch": "cloudwatch", "events": "events"}
+    session, seen = Session(), set()
+    for words in EVERYTHING.values():
+        seen |= set(re.findall(r"^\s*(?:- |Action: )([a-z0-9]+:[A-Z*][A-Za-z*]+)$", printed(*words), re.MULTILINE))
+    unknown = []
+    for action in sorted(seen - permissions_only):
+        service, _, operation = action.partition(":")
+        model = session.get_service_model(services.get(service, service))
+        if action in (
+            "kinesis:DescribeStream*",
+            "sqs:DeleteMessage*",
+            "sqs:ChangeMessageVisibility*",
+            "s3:ObjectCreated",
+        ):
+            continue
+        if operation not in model.operation_names:
+            unknown.append(action)
+    assert unknown == []
+    assert len(seen) > 60
+
+
+def test_nothing_is_a_star_that_could_be_narrower() -> None:
+    """`Resource: "*"` stands only beside actions that take no narrower one."""
+    may = {
+        *(f"ec2:Describe{what}" for what in ("FlowLogs", "Instances", "InternetGateways", "NatGateways")),
+        *(f"ec2:Describe{what}" for what in ("NetworkInterfaces", "PrefixLists", "Regions", "RouteTables", "Subnets")),
+        *("ec2:DescribeTransitGatewayAttachments", "ec2:DescribeVpcEndpoints", "ec2:DescribeVpcPeeringConnections"),
+        *("ec2:DescribeVpcs", "iam:ListAccountAliases", "logs:DescribeLogGroups", "logs:DescribeDestinations"),
+        "events:ListRules",
+        *("logs:CreateLogDelivery", "logs:DeleteLogDelivery", "logs:ListLogDeliveries", "logs:GetLogDelivery"),
+        "cloudwatch:PutMetricData",
+    }
+    for label, words in EVERYTHING.items():
+        if label == "like edfn":
+            continue
+        for template in templates(*words):
+            for entry in template["Resources"].values():
+                properties = entry["Properties"]
+                documents = [one["PolicyDocument"] for one in properties.get("Policies", [])]
+                if entry["Type"] == "AWS::IAM::ManagedPolicy":
+                    documents.append(properties["PolicyDocument"])
+                for statement in (one for document in documents for one in document["Statement"]):
+                    if statement["Resource"] == "*":
+                        actions = statement["Action"]
+                        assert set([actions] if isinstance(actions, str) else actions) <= may, label
+
+
+def test_every_service_principal_is_conditioned() -> None:
+    """Whoever trusts an AWS service says on whose behalf (confused deputy). One exception, which AWS documents so."""
+    exceptions = {"delivery.logs.amazonaws.com in SourceRole"}
+    loose = set()
+    for words in EVERYTHING.values():
+        for template in templates(*words):
+            for name, entry in template["Resources"].items():
+                for key in ("AssumeRolePolicyDocument", "PolicyDocument", "KeyPolicy"):
+                    document = entry["Properties"].get(key)
+                    for statement in (document or {}).get("Statement", []):
+                        principal = statement.get("Principal", {})
+                        if "Service" in principal and "Condition" not in statement:
+                            loose.add(f"{principal['Service']} in {name}")
+    assert loose == exceptions
+
+
+def test_scripts_are_bash() -> None:
+    import subprocess
+
+    for words in EVERYTHING.values():
+        text = printed(*words, "--format", "cli")
+        subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+        assert "%{" not in text
+    assert script is not None
