@@ -45,7 +45,10 @@ class Delivery:
     exactly once, from whichever thread lets go last, with the outcome and, unless acknowledged, the reason.
     """
 
-    __slots__ = ("_holders", "_lock", "_outcome", "_reason", "_settle", "chunks", "layout", "name", "origin")
+    __slots__ = (
+        *("_holders", "_lock", "_outcome", "_reason"),
+        *("chunks", "layout", "name", "origin", "settle", "settled_hook"),
+    )
 
     def __init__(
         self,
@@ -59,7 +62,8 @@ class Delivery:
         self.name = name  # what a person would call it: a path, s3://bucket/key, group:stream
         self.chunks = chunks
         self.layout = layout  # when the source knows it; a header line or schema in the octets wins
-        self._settle = settle
+        self.settled_hook: Callable[[Outcome], None] | None = None  # for who counts, after the source was told
+        self.settle = settle
         self._lock = threading.Lock()
         self._holders = 1  # the one who made it, until the reading is over
         self._outcome = Outcome.ACKNOWLEDGED
@@ -90,7 +94,11 @@ class Delivery:
             self._holders -= 1
             if self._holders:
                 return
-        self._settle(self._outcome, self._reason)
+        try:
+            self.settle(self._outcome, self._reason)
+        finally:
+            if self.settled_hook is not None:
+                self.settled_hook(self._outcome)
 
 
 _WEIGHT = {outcome: weight for weight, outcome in enumerate(Outcome)}

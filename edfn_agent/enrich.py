@@ -46,6 +46,8 @@ class Directory(Protocol):
     def exporter_of_subnet(self, subnet_id: str) -> Exporter | None: ...
     def exporter_of_account(self, account_id: str, vpc_id: str) -> Exporter | None: ...
     def exporter_of_unknown_vpc(self, vpc_id: str) -> Exporter | None: ...
+    def vpc_of_origin(self, origin: Origin) -> str | None: ...
+    def owns(self, origin: Origin, exporter: Exporter) -> bool: ...
     def interface(self, interface_id: str) -> Interface: ...
 
 
@@ -108,6 +110,7 @@ class Flows:
     direction: NDArray[np.uint8] | None = None  # INGRESS, EGRESS or UNKNOWN_DIRECTION; None: not known at all
     extras: Mapping[str, StringColumn] = field(default_factory=dict)  # element name -> names from the inventory
     new_interfaces: Sequence[tuple[int, Interface]] = ()  # (exporter, interface) met for the first time
+    elsewhere: frozenset[int] = frozenset()  # exporters whose flows another source brings; not exported from this one
 
 
 class CodeTable:
@@ -151,11 +154,15 @@ class Enricher:
         self._by_unknown_vpc = CodeTable(self._code(directory.exporter_of_unknown_vpc))
         self._own = CodeTable(lambda name: self._slots.of(self._directory.interface(name)))
         self._direction = CodeTable(lambda value: {"ingress": INGRESS, "egress": EGRESS}.get(value, UNKNOWN_DIRECTION))
+        # by origin; as many as there are flow logs and log groups
+        self._origin_codes: dict[Origin, int] = {}
+        self._owned: dict[Origin, tuple[int, frozenset[int]]] = {}
         self._names = Dictionary()
         self.unattributed_rows = 0
 
     def enrich(self, batch: FlowBatch) -> Flows:
         flows = Flows(batch, self.exporters, self._attribute(batch))
+        flows.elsewhere = self._elsewhere(batch.origin)
         flows.direction = self._stated_direction(batch)
         self._interfaces_of(flows)
         return flows
@@ -201,7 +208,20 @@ class Enricher:
         return np.where(codes, codes, found[which])
 
     def _origin_code(self, origin: Origin) -> int:
-        return self._code(self._directory.exporter_of_vpc)(origin.vpc_id) if origin.vpc_id else 0
+        code = self._origin_codes.get(origin)
+        if code is None:
+            vpc_id = origin.vpc_id or self._directory.vpc_of_origin(origin)
+            code = self._code(self._directory.exporter_of_vpc)(vpc_id) if vpc_id else 0
+            self._origin_codes[origin] = code
+        return code
+
+    def _elsewhere(self, origin: Origin) -> frozenset[int]:
+        known, found = self._owned.get(origin, (0, frozenset()))
+        if known < len(self.exporters):
+            new = range(known, len(self.exporters))
+            found |= {code for code in new if not self._directory.owns(origin, self.exporters[code])}
+            self._owned[origin] = (len(self.exporters), found)
+        return found
 
     @staticmethod
     def _fill(codes: NDArray[np.uint32], code: int) -> None:

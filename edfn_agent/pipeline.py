@@ -36,14 +36,29 @@ class Pipeline:
         *,
         observe: Observe = lambda flows: None,
     ) -> None:
-        self.enricher = enricher
+        self.octets_in_flight = 0  # as delivered, of deliveries that are not settled
         self.counts = Counts()
         self._make_reader = make_reader
+        self._enricher = enricher
         self._exporter = exporter
         self._observe = observe
         self._exporting = threading.Lock()
         self._free: list[_Seat] = []
         self._seats = threading.Lock()
+
+    def replace(self, enricher: Enricher | None = None, exporter: FlowExporter | None = None) -> None:
+        """Go on with others, from the next batch on. What the old exporter was given has gone out."""
+        with self._exporting:
+            if exporter is not None:
+                self._exporter.close()
+                self._exporter = exporter
+            if enricher is not None:
+                self._enricher = enricher
+
+    def refresh(self) -> None:
+        """Templates of idle exporters again, when they are due."""
+        with self._exporting:
+            self._exporter.refresh(self._enricher.exporters)
 
     def submit(self, delivery: Delivery) -> Exception | None:
         """Read a delivery to its end and export all full batches. What ended the reading, if it was not the end.
@@ -53,6 +68,7 @@ class Pipeline:
         `outcome`). Nothing is raised but what ends the process.
         """
         fault: Exception | None = None
+        self._weigh(delivery)
         try:
             with self._seat() as seat:
                 self._flush_seat(seat, LINGER)
@@ -96,7 +112,7 @@ class Pipeline:
         for batch in batches:
             try:
                 with self._exporting:
-                    flows = self.enricher.enrich(batch)
+                    flows = self._enricher.enrich(batch)
                     self._exporter.send(flows)
                 self._observe(flows)
             except BaseException as error:
@@ -105,6 +121,23 @@ class Pipeline:
                 raise
             finally:
                 batch.release()
+
+    def _weigh(self, delivery: Delivery) -> None:
+        """Count the octets of a delivery from when they are read until it is settled."""
+        read = delivery.chunks
+        weight = 0
+
+        def weighed() -> Iterator[bytes]:
+            nonlocal weight
+            for chunk in read():
+                weight += len(chunk)
+                self.octets_in_flight += len(chunk)
+                yield chunk
+
+        def settled(outcome: Outcome) -> None:
+            self.octets_in_flight -= weight
+
+        delivery.chunks, delivery.settled_hook = weighed, settled
 
     @contextmanager
     def _seat(self) -> Iterator[_Seat]:

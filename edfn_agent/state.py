@@ -59,7 +59,8 @@ CREATE TABLE seen (input TEXT NOT NULL, key TEXT NOT NULL, at REAL NOT NULL, PRI
 CREATE INDEX seen_by_time ON seen (input, at);
 CREATE TABLE quarantine (
     id INTEGER PRIMARY KEY AUTOINCREMENT, input TEXT NOT NULL, source TEXT NOT NULL, name TEXT NOT NULL,
-    reason TEXT NOT NULL, at REAL NOT NULL, size INTEGER, payload BLOB, detail TEXT NOT NULL);
+    reason TEXT NOT NULL, at REAL NOT NULL, size INTEGER, payload BLOB, detail TEXT NOT NULL,
+    wanted INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE traffic (key TEXT PRIMARY KEY, flows INTEGER NOT NULL, last REAL NOT NULL) WITHOUT ROWID;
 """
 
@@ -428,6 +429,24 @@ class Quarantine:
                 "SELECT id, input, source, name, reason, at, size, payload, detail FROM quarantine WHERE id = ?", (id,)
             ).fetchone()
         return _quarantined(row) if row else None
+
+    def request(self, id: int) -> bool:
+        """Ask the running agent to hand it over again. False when there is no such entry."""
+        with self._connection.write() as db:
+            return db.execute("UPDATE quarantine SET wanted = 1 WHERE id = ?", (id,)).rowcount > 0
+
+    def take_requests(self) -> tuple[int, ...]:
+        """What was asked for since the last call."""
+        with self._connection.read() as db:
+            ids = tuple(id for (id,) in db.execute("SELECT id FROM quarantine WHERE wanted ORDER BY id"))
+        if ids:
+            with self._connection.write() as db:
+                db.execute("UPDATE quarantine SET wanted = 0 WHERE wanted")
+        return ids
+
+    def failed_again(self, id: int, reason: str) -> None:
+        with self._connection.write() as db:
+            db.execute("UPDATE quarantine SET reason = ? WHERE id = ?", (reason, id))
 
     def remove(self, id: int) -> bool:
         with self._connection.write() as db:

@@ -223,7 +223,7 @@ class FlowExporter:
         if runs:
             for destination in self.destinations:
                 destination.send(runs, self._tables, self.domain)
-            self.flows += flows.batch.rows
+            self.flows += sum(records.count for _, some in runs for records in some)
 
     def refresh(self, exporters: Sequence[Exporter]) -> None:
         for destination in self.destinations:

@@ -100,7 +100,8 @@ class RecordMaker:
             first = 0
             for code in np.flatnonzero(sizes[number]).tolist():
                 size = int(sizes[number, code])
-                by_exporter.setdefault(code, []).append(records[first : first + size])
+                if code not in flows.elsewhere:
+                    by_exporter.setdefault(code, []).append(records[first : first + size])
                 first += size
         return [(flows.exporters[code], runs) for code, runs in by_exporter.items()]
 

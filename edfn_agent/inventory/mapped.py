@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from pathlib import Path
 
+from edfn_agent.delivery import Origin
 from edfn_agent.enrich import Interface
 from edfn_agent.inventory.exporters import Exporter
 
@@ -109,10 +110,16 @@ class MappedDirectory:
         address = self._addresses.get(account_id)
         return None if address is None else self._exporter(vpc_id or account_id, address)
 
+    def vpc_of_origin(self, origin: Origin) -> str | None:
+        return None
+
+    def owns(self, origin: Origin, exporter: Exporter) -> bool:
+        return True
+
     def interface(self, interface_id: str) -> Interface:
         known = self._interfaces.get(interface_id)
         if known is None:
-            index = _free(_number(interface_id, 0x7FFFFFFF), 0x7FFFFFFF, self._indexes)
+            index = _free(stable_number(interface_id, 0x7FFFFFFF), 0x7FFFFFFF, self._indexes)
             self._indexes[index] = interface_id
             known = self._interfaces[interface_id] = Interface(index, interface_id)
         return known
@@ -120,7 +127,7 @@ class MappedDirectory:
     def _exporter(self, key: str, address: IPv4Address | None = None) -> Exporter:
         known = self._exporters.get(key)
         if known is None:
-            domain = _free(_number(key, 0xFFFFFF), 0xFFFFFF, self._domains)
+            domain = _free(stable_number(key, 0xFFFFFF), 0xFFFFFF, self._domains)
             self._domains.add(domain)
             address = address or self._addresses.get(key) or self._default
             origin = "configured"
@@ -134,13 +141,13 @@ class MappedDirectory:
     def _from_pool(self, key: str) -> IPv4Address:
         hosts = max(1, self._pool.num_addresses - 2)
         taken = {int(address) - int(self._pool.network_address) for address in self._pooled}
-        offset = _free(_number(key, hosts), hosts, taken)
+        offset = _free(stable_number(key, hosts), hosts, taken)
         address = self._pool.network_address + offset
         self._pooled.add(address)
         return address
 
 
-def _number(key: str, most: int) -> int:
+def stable_number(key: str, most: int) -> int:
     """A number from 1 to `most` that follows from the id."""
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % most + 1
 

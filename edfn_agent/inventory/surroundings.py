@@ -15,11 +15,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from edfn_agent.delivery import Origin
 from edfn_agent.enrich import EGRESS, INGRESS, UNKNOWN_DIRECTION, Around, Interface, Slots
 from edfn_agent.formats.batch import AddressColumn, Dictionary, FlowBatch, StringColumn
 from edfn_agent.inventory import model
-from edfn_agent.inventory.exporters import Exporter, Exporters
+from edfn_agent.inventory.exporters import UNATTRIBUTED, Exporter, Exporters
 from edfn_agent.inventory.prefixes import PrefixTable
+from edfn_agent.inventory.sources import SourcePlan
 
 Indexes = Callable[[Mapping[str, str]], Mapping[str, int]]
 """Interface keys with names -> their indexes, stable for ever (state.interfaces.allocate)."""
@@ -33,7 +35,10 @@ class InventoryDirectory:
 
     by_account = False
 
-    def __init__(self, snapshot: model.Snapshot, exporters: Exporters, indexes: Indexes) -> None:
+    def __init__(
+        self, snapshot: model.Snapshot, exporters: Exporters, indexes: Indexes, plan: SourcePlan | None = None
+    ) -> None:
+        self._plan = plan
         self._snapshot = snapshot
         self._exporters = exporters
         self._indexes = indexes
@@ -64,6 +69,13 @@ class InventoryDirectory:
 
     def exporter_of_account(self, account_id: str, vpc_id: str) -> Exporter | None:
         return None
+
+    def vpc_of_origin(self, origin: Origin) -> str | None:
+        return self._plan.vpc_of(origin) if self._plan is not None else None
+
+    def owns(self, origin: Origin, exporter: Exporter) -> bool:
+        """Whether flows of this exporter are taken from there, or another source has them."""
+        return self._plan is None or exporter.key == UNATTRIBUTED or self._plan.owns(origin, exporter.key)
 
     def interface(self, interface_id: str) -> Interface:
         known = self._interfaces.get(interface_id)

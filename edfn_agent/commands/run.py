@@ -1,0 +1,190 @@
+"""`edfn-agent run`: the service. Reads the configuration, turns signals into calls of the agent, and waits."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from edfn_agent.config import Config
+
+STUCK_AFTER = 15.0
+"""Seconds beyond shutdown_timeout before the parent kills a worker."""
+
+
+@click.command()
+@click.option(
+    "-c",
+    "--config",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    metavar="FILE",
+    help="The configuration, see docs/configuration.md.",
+)
+@click.option("--worker", type=int, hidden=True, help="Set by the parent of several workers.")
+def run(path: Path, worker: int | None) -> None:
+    """Run the service: discover, read every enabled source, export, acknowledge only what has gone out.
+
+    SIGHUP reads the configuration again (a faulty one is refused and the old one stays). SIGTERM and SIGINT stop: what is
+    in hand is finished or returned to its source within shutdown_timeout; a second one stops at once.
+
+    Exit status: 0 stopped as asked, 1 failed, 2 configuration.
+    """
+    from edfn_agent.config import ConfigError, load_with_warnings
+
+    try:
+        config, warnings = load_with_warnings(path)
+    except ConfigError as error:
+        click.echo(str(error), err=True)
+        sys.exit(2)
+    _configure_log(config)
+    import structlog
+
+    log = structlog.get_logger("edfn.agent")
+    for warning in warnings:
+        log.warning(str(warning))
+    signals = _Signals()
+    if config.workers > 1 and worker is None:
+        sys.exit(_parent(config, path, signals))
+    sys.exit(_work(config, path, worker or 0, signals))
+
+
+class _Signals:
+    """Signals as events; the handlers do nothing else."""
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self.reload = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        signal.signal(signal.SIGHUP, lambda *_: self.reload.set())
+
+    def _stop(self, *_: Any) -> None:
+        if self.stop.is_set():
+            os._exit(1)  # asked twice: at once. Sources hand over again what was not acknowledged
+        self.stop.set()
+
+
+def _configure_log(config: Config) -> Any:
+    from edfn_agent.ops import logs
+
+    secrets = [role.external_id.get_secret_value() for role in config.aws.roles if role.external_id]
+    return logs.configure(config.log.level, config.log.format, secrets=secrets)
+
+
+def _work(config: Config, path: Path, worker: int, signals: _Signals) -> int:
+    """One worker, to its end."""
+    import structlog
+
+    from edfn_agent.agent import Agent
+    from edfn_agent.ops.http import ListenError, Readiness, StatusServer
+    from edfn_agent.ops.notify import Notifier, Watchdog
+    from edfn_agent.state import StateError
+    from edfn_agent.workers import say_ready
+
+    log = structlog.get_logger("edfn.agent")
+    notifier = Notifier()
+    try:
+        agent = Agent(config, worker, config.workers)
+    except StateError as error:
+        log.error("the state cannot be used", error=str(error))
+        return 1
+
+    def health() -> Readiness:
+        ready, reasons = agent.health()
+        return Readiness(ready, reasons or agent.degraded())
+
+    server = None
+    listen = config.http.listen
+    if listen is not None:
+        port = listen.port + worker if listen.port else 0
+        try:
+            server = StatusServer(
+                listen.host,
+                port,
+                registry=agent.metrics.registry,
+                health=health,
+                templates=agent.templates,
+                alive=lambda: agent.progress.alive(),
+            )
+        except ListenError as error:
+            log.error("http.listen cannot be opened", error=str(error))
+            return 1
+        server.start()
+        host, port = server.address
+        log.info("metrics and health", url=f"http://{host}:{port}/metrics")
+    watchdog = Watchdog(notifier, agent.progress.alive, status=lambda: "; ".join(agent.health()[1]) or "reading")
+    starting = threading.Thread(target=agent.start, name="start", daemon=True)
+    starting.start()
+    while starting.is_alive() and not signals.stop.is_set():
+        starting.join(0.1)
+    if agent.started:
+        notifier.ready("reading")
+        say_ready()
+        log.info("ready")
+    watchdog.start()
+    current = _configure_log(config)
+    while not signals.stop.wait(1.0):
+        current.tick()
+        if signals.reload.is_set():
+            signals.reload.clear()
+            notifier.reloading()
+            config = _reload(agent, config, path)
+            current = _configure_log(config)
+            notifier.ready("reading")
+    log.info("stopping", within_s=config.shutdown_timeout)
+    notifier.stopping(config.shutdown_timeout)
+    agent.stop()
+    watchdog.close()
+    if server is not None:
+        server.close()
+    current.close()
+    return 0
+
+
+def _reload(agent: Any, config: Config, path: Path) -> Config:
+    """The new configuration, or the old one when the new one has faults."""
+    import structlog
+
+    from edfn_agent.config import ConfigError, load
+
+    log = structlog.get_logger("edfn.agent")
+    try:
+        new = load(path)
+    except ConfigError as error:
+        for fault in error.faults:
+            log.error("the new configuration is refused, the old one stays", fault=str(fault))
+        return config
+    if new == config:
+        log.info("the configuration has not changed; discovering")
+    for name in agent.reload(new):
+        log.warning("this setting takes effect at the next start", setting=name)
+    log.info("configuration reloaded")
+    return new
+
+
+def _parent(config: Config, path: Path, signals: _Signals) -> int:
+    """Several workers: start, watch, stop them."""
+    from edfn_agent.ops.notify import Notifier, Watchdog
+    from edfn_agent.workers import Workers
+
+    notifier = Notifier()
+
+    def command(worker: int) -> list[str]:
+        return [sys.executable, "-m", "edfn_agent.cli", "run", "-c", str(path), "--worker", str(worker)]
+
+    workers = Workers(command, config.workers, lambda: notifier.ready(f"{config.workers} workers"))
+    signal.signal(signal.SIGHUP, lambda *_: workers.signal(signal.SIGHUP))
+    watchdog = Watchdog(notifier, lambda: True)  # the parent only waits; a dead worker is restarted, not the service
+    watchdog.start()
+    status = workers.run(signals.stop, config.shutdown_timeout + STUCK_AFTER)
+    notifier.stopping()
+    watchdog.close()
+    return status

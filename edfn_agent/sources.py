@@ -1,0 +1,410 @@
+"""The inputs of a running agent, kept in step with the plan: which queues, log groups and streams are read now.
+
+In: the configuration and each new inventory. Out: started and stopped readers, deliveries to `submit`, what troubles
+them. Every source is read with the credentials of its account; one that fails stops no other. With several workers,
+queues and streams are shared by all (SQS and KCL spread them), a log group is read by one, and the endpoint of Firehose
+is the first worker's. Never: parsing, exporting.
+"""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from edfn_agent.delivery import Delivery, Origin, Outcome
+from edfn_agent.inventory.current import Current, Known
+from edfn_agent.ops.metrics import Metrics
+from edfn_agent.state import Quarantined, State, StateError
+
+if TYPE_CHECKING:
+    from edfn_agent.config import Config
+    from edfn_agent.inputs.cloudwatch import CloudWatchInput
+    from edfn_agent.inputs.firehose import FirehoseEndpoint
+    from edfn_agent.inputs.kinesis.input import KinesisInput
+    from edfn_agent.inputs.s3 import S3Input
+
+log = structlog.get_logger("edfn.sources")
+
+Clients = Callable[[str, str, str], Any]
+Submit = Callable[[Delivery], None]
+
+
+class Sources:
+    """All inputs of one worker."""
+
+    def __init__(
+        self,
+        config: Config,
+        submit: Submit,
+        current: Current,
+        client: Clients,
+        credentials: Callable[[str], Any],
+        state: State,
+        metrics: Metrics,
+        worker: int,
+        workers: int,
+    ) -> None:
+        self._config = config
+        self._submit = submit
+        self._current = current
+        self._client = client
+        self._credentials = credentials
+        self._state = state
+        self._metrics = metrics
+        self._worker, self._workers = worker, workers
+        self._lock = threading.Lock()
+        self._running = False
+        self._s3: S3Input | None = None
+        self._cloudwatch: CloudWatchInput | None = None
+        self._kinesis: KinesisInput | None = None
+        self._firehose: FirehoseEndpoint | None = None
+
+    # -- life
+
+    def start(self) -> None:
+        """Make the inputs that are on. `follow` tells them what to read."""
+        with self._lock:
+            self._running = True
+            self._make()
+
+    def follow(self, known: Known) -> None:
+        """Read what the plan says, from now on. What is dropped finishes what it has in hand."""
+        with self._lock:
+            if not self._running:
+                return
+            if self._s3 is not None:
+                self._s3.set_queues(self._queues(known))
+            if self._cloudwatch is not None:
+                self._cloudwatch.set_groups(self._groups(known))
+            if self._config.inputs.kinesis is not None:
+                self._follow_streams(known)
+
+    def reconfigure(self, config: Config) -> None:
+        """Other settings. An input that is switched off finishes what it has in hand; `follow` comes next."""
+        with self._lock:
+            before, self._config = self._config, config
+            if not self._running:
+                return
+            if before.inputs.firehose != config.inputs.firehose and self._firehose is not None:
+                self._firehose.stop()
+                self._firehose = None
+            if config.inputs.s3 is None and self._s3 is not None:
+                self._s3.stop(config.shutdown_timeout)
+                self._s3 = None
+            if config.inputs.cloudwatch_logs is None and self._cloudwatch is not None:
+                self._cloudwatch.stop(config.shutdown_timeout)
+                self._cloudwatch = None
+            if before.inputs.kinesis != config.inputs.kinesis and self._kinesis is not None:
+                self._kinesis.stop()
+                self._kinesis = None
+            if self._s3 is not None:
+                self._s3.set_settings(self._s3_settings())
+            if self._cloudwatch is not None:
+                self._cloudwatch.set_settings(self._cloudwatch_settings())
+            self._make()
+
+    def stop_reading(self) -> None:
+        """At once: nothing new is taken."""
+        with self._lock:
+            self._running = False
+        for each in (self._s3, self._cloudwatch):
+            if each is not None:
+                each.stop_reading()
+
+    def stop(self, timeout: float) -> None:
+        """Wait for what is in hand, side by side, then give back the rest."""
+        stops: list[Callable[[], None]] = []
+        if self._s3 is not None:
+            s3 = self._s3
+            stops.append(lambda: s3.stop(timeout))
+        if self._cloudwatch is not None:
+            cloudwatch = self._cloudwatch
+            stops.append(lambda: cloudwatch.stop(timeout))
+        if self._kinesis is not None:
+            stops.append(self._kinesis.stop)
+        if self._firehose is not None:
+            firehose = self._firehose
+            stops.append(lambda: firehose.stop(timeout))
+        threads = [threading.Thread(target=stop, daemon=True) for stop in stops]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout + 5.0)
+
+    # -- what is seen from outside
+
+    def count(self) -> int:
+        """How many sources there are to read."""
+        return len(self._health()) + (self._firehose is not None)
+
+    def problems(self) -> list[str]:
+        """One line for each source that cannot be read."""
+        return [f"{input} {source}: {error}" for input, source, ok, error in self._health() if ok is False]
+
+    def _health(self) -> list[tuple[str, str, bool | None, str]]:
+        found: list[tuple[str, str, bool | None, str]] = []
+        for each in (self._s3, self._cloudwatch):
+            if each is not None:
+                found += [(health.input, health.source, health.ok, health.error) for health in each.health()]
+        if self._kinesis is not None:
+            found += [("kinesis", one.arn, one.well, one.detail) for one in self._kinesis.health()]
+        return found
+
+    # -- quarantine
+
+    def retry_quarantined(self) -> None:
+        """Hand over again what `edfn-agent quarantine retry` asked for."""
+        for id in self._state.quarantine.take_requests():
+            item = self._state.quarantine.get(id)
+            if item is None:
+                continue
+            try:
+                delivery = self._again(item)
+            except Exception as error:
+                log.error("quarantined delivery cannot be had again", id=id, name=item.name, error=str(error))
+                self._state.quarantine.failed_again(id, f"{type(error).__name__}: {error}")
+                continue
+            self._submit(delivery)
+
+    def _again(self, item: Quarantined) -> Delivery:
+        detail = item.detail or {}
+
+        def settle(outcome: Outcome, reason: str) -> None:
+            try:
+                if outcome in (Outcome.ACKNOWLEDGED, Outcome.DUPLICATE):
+                    self._state.quarantine.remove(item.id)
+                    log.info("quarantined delivery was exported", id=item.id, name=item.name)
+                else:
+                    self._state.quarantine.failed_again(item.id, reason)
+                    log.warning("quarantined delivery still cannot be read", id=item.id, name=item.name, reason=reason)
+            except StateError as error:
+                log.error("quarantine cannot be written", id=item.id, error=str(error))
+
+        origin = Origin(
+            item.input, item.source, detail.get("account_id"), detail.get("region"), detail.get("log_group")
+        )
+        payload = item.payload
+        if payload is not None:
+            if not item.complete:
+                raise ValueError(f"only {len(payload)} of its {item.size} octets were kept")
+            return Delivery(origin, item.name, lambda: [payload], settle)
+        s3 = self._client(detail["account_id"], detail.get("region") or item.source.split(":")[3], "s3")
+        version = {"VersionId": detail["version_id"]} if detail.get("version_id") else {}
+        answer = s3.get_object(Bucket=detail["bucket"], Key=detail["key"], **version)
+        layout = self._current.layout_of_object(detail["bucket"], detail["key"], None)
+        return Delivery(origin, item.name, lambda: answer["Body"].iter_chunks(1 << 18), settle, layout)
+
+    # -- the inputs
+
+    def _make(self) -> None:
+        inputs = self._config.inputs
+        if inputs.s3 is not None and self._s3 is None:
+            from edfn_agent.inputs.s3 import S3Input
+
+            self._s3 = S3Input(self._client, self._submit_object, self._state, self._metrics, self._s3_settings())
+        if inputs.cloudwatch_logs is not None and self._cloudwatch is None:
+            from edfn_agent.inputs.cloudwatch import CloudWatchInput
+
+            self._cloudwatch = CloudWatchInput(
+                self._client, self._submit, self._state, self._metrics, self._cloudwatch_settings()
+            )
+        if inputs.firehose is not None and self._firehose is None and self._worker == 0:
+            from edfn_agent.inputs.firehose import EndpointError, EndpointSettings, FirehoseEndpoint
+
+            listen = inputs.firehose.listen
+            settings = EndpointSettings(
+                listen.host,
+                listen.port,
+                inputs.firehose.certificate,
+                inputs.firehose.key,
+                inputs.firehose.access_key_file,
+            )
+            try:
+                endpoint = FirehoseEndpoint(settings, self._counted("firehose"))
+                host, port = endpoint.start()
+            except EndpointError as error:
+                log.error("the endpoint of Firehose cannot be opened", error=str(error))
+                return
+            self._firehose = endpoint
+            log.info("listening for Firehose", host=host, port=port)
+
+    def _counted(self, input: str) -> Submit:
+        """For inputs that do not count their deliveries themselves."""
+        flying = self._metrics.deliveries_in_flight.labels(input)
+
+        def submit(delivery: Delivery) -> None:
+            flying.inc()
+            settle = delivery.settle
+
+            def settled(outcome: Outcome, reason: str) -> None:
+                flying.dec()
+                self._metrics.deliveries.labels(input, outcome.value).inc()
+                settle(outcome, reason)
+
+            delivery.settle = settled
+            self._submit(delivery)
+
+        return submit
+
+    def _submit_object(self, delivery: Delivery) -> None:
+        """An S3 object: what wrote under its prefix says its layout, should it have no header line."""
+        bucket, _, key = delivery.name.removeprefix("s3://").partition("/")
+        delivery.layout = self._current.layout_of_object(bucket, key, delivery.origin.flow_log_id)
+        self._submit(delivery)
+
+    def _s3_settings(self) -> Any:
+        from edfn_agent.inputs.keys import KeyFilter
+        from edfn_agent.inputs.s3 import Settings
+
+        wanted = self._config.inputs.s3
+        assert wanted is not None
+        return Settings(
+            concurrency=wanted.concurrency,
+            max_receives=wanted.max_receives,
+            delete_foreign=wanted.foreign_events == "delete",
+            filter=KeyFilter(wanted.key_prefixes, wanted.key_suffixes),
+            duplicate_window=wanted.duplicate_window,
+        )
+
+    def _cloudwatch_settings(self) -> Any:
+        from edfn_agent.inputs.cloudwatch import Settings
+
+        wanted = self._config.inputs.cloudwatch_logs
+        assert wanted is not None
+        return Settings(wanted.interval, wanted.overlap, wanted.start_from)
+
+    def _queues(self, known: Known) -> Sequence[Any]:
+        from edfn_agent.inputs.queues import Queue
+
+        wanted = self._config.inputs.s3
+        assert wanted is not None
+        found: dict[str, Queue] = {}
+        for each in known.snapshot.queues:
+            if known.plan.inputs.reads_queue(each) and not each.problem:
+                found[each.arn] = Queue(each.via_account or each.account_id, each.region, each.arn, each.url)
+        if wanted.queues != "discovered":
+            for text in wanted.queues:  # also what discovery could not see
+                try:
+                    queue = Queue.parse(text, region=self._config.aws.region)
+                except ValueError as error:
+                    log.error("queue cannot be read", queue=text, error=str(error))
+                    continue
+                found.setdefault(queue.name, queue)
+        return list(found.values())
+
+    def _groups(self, known: Known) -> Sequence[Any]:
+        """Log groups that the plan reads by API, and those that the configuration lists; this worker's share."""
+        from edfn_agent.inputs.log_groups import LogGroup
+
+        wanted = self._config.inputs.cloudwatch_logs
+        assert wanted is not None
+        arns = {way.end for way in known.plan.chosen.values() if way.input == "cloudwatch_logs"}
+        groups: dict[str, LogGroup] = {}
+        for arn in arns:
+            group = LogGroup.parse(arn)
+            groups[group.arn] = group
+        if wanted.log_groups != "discovered":
+            for text in wanted.log_groups:
+                for group in self._named_groups(text, known):
+                    if group.arn not in groups and not self._is_read_otherwise(group.arn, known):
+                        groups[group.arn] = group
+        return [
+            group for arn, group in sorted(groups.items()) if zlib.crc32(arn.encode()) % self._workers == self._worker
+        ]
+
+    def _named_groups(self, text: str, known: Known) -> list[Any]:
+        from edfn_agent.inputs.log_groups import LogGroup
+
+        seen = [each for each in known.snapshot.log_groups if each.name == text and not each.missing]
+        if seen:
+            return [LogGroup(each.account_id, each.region, each.name) for each in seen]
+        accounts = [each.account_id for each in known.snapshot.accounts if each.status == "ok" and each.account_id]
+        try:
+            return [LogGroup.parse(text, accounts[0] if len(accounts) == 1 else None, self._config.aws.region)]
+        except ValueError as error:
+            log.error("log group cannot be read", log_group=text, error=str(error))
+            return []
+
+    @staticmethod
+    def _is_read_otherwise(arn: str, known: Known) -> bool:
+        """Whether all flow logs that write to a group are read by a better way (its Kinesis stream, say)."""
+        writers = [way.flow_log.flow_log_id for way in known.plan.ways if way.end == arn]
+        return bool(writers) and all(
+            (way := known.plan.chosen.get(id)) is not None and way.input != "cloudwatch_logs" for id in writers
+        )
+
+    def _follow_streams(self, known: Known) -> None:
+        from edfn_agent.inputs.kinesis.input import KinesisInput
+        from edfn_agent.inputs.kinesis.stream import StreamSettings
+
+        wanted = self._config.inputs.kinesis
+        assert wanted is not None
+        streams: list[StreamSettings] = []
+        if wanted.streams == "discovered":
+            arns = sorted({way.end for way in known.plan.chosen.values() if way.input == "kinesis"})
+            streams = [StreamSettings(arn) for arn in arns]
+        else:
+            streams = [
+                StreamSettings(
+                    each.arn,
+                    each.enhanced_fan_out,
+                    each.initial_position,
+                    each.application_name,
+                    each.max_records,
+                    each.idle_time,
+                )
+                for each in wanted.streams
+            ]
+        if self._kinesis is not None:
+            self._kinesis.reload(streams)
+            return
+        if not streams:
+            return
+        self._kinesis = KinesisInput(
+            streams,
+            submit=self._counted("kinesis"),
+            quarantine=self._quarantine_record,
+            access=self._access,
+            state_directory=self._config.state_directory,
+            metrics_level=wanted.metrics_level,
+            java_options=wanted.java_options or None,
+            shutdown_grace=wanted.shutdown_grace,
+            endpoints=self._config.aws.endpoints,
+            instance=f"w{self._worker}" if self._workers > 1 else "",
+        )
+        self._kinesis.start()
+
+    def _quarantine_record(self, delivery: Delivery, reason: str, payload: bytes) -> None:
+        import time
+
+        origin = delivery.origin
+        detail = {"account_id": origin.account_id, "region": origin.region, "log_group": origin.log_group}
+        self._state.quarantine.add("kinesis", origin.source, delivery.name, reason, time.time(), payload, detail)
+
+    def _access(self, settings: Any) -> Any:
+        return _AccountAccess(self._client, self._credentials, settings.account_id, settings.region)
+
+
+class _AccountAccess:
+    """The account of a stream, for its daemon."""
+
+    def __init__(self, client: Clients, credentials: Callable[[str], Any], account_id: str, region: str) -> None:
+        self._client, self._credentials = client, credentials
+        self._account_id, self._region = account_id, region
+
+    def keys(self) -> Any:
+        from edfn_agent.inputs.kinesis.stream import Keys
+
+        credentials = self._credentials(self._account_id)
+        if credentials is None:
+            raise RuntimeError(f"account {self._account_id}: no AWS credentials were found")
+        frozen = credentials.get_frozen_credentials()
+        # botocore has no public way to ask how long keys live
+        return Keys(frozen.access_key, frozen.secret_key, frozen.token, getattr(credentials, "_expiry_time", None))
+
+    def client(self, service: str) -> Any:
+        return self._client(self._account_id, self._region, service)
