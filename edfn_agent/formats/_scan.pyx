@@ -5,15 +5,16 @@ The same as `text.Scanner`, which is its specification; see there for what comes
 are malformed and leaves it to `text.explain` to say why.
 
 How it is fast: a stretch of text (32 KiB, so that it stays in the cache) is first turned into the offsets of the ends
-of its words, 64 octets at a time and without branches; then every word's start and length are known, and the
-conversions (eight digits at a time, addresses by a mask of their dots) do not wait for each other.
+of its words and lines, 64 octets at a time and without branches. Then every word's place is known, lines with another
+number of words and those without data are told apart, and the rest is converted one column after the other, a few
+hundred lines at a time: eight digits at once, addresses by a mask of their dots. Rows that turn out to be malformed are
+closed up afterwards.
 """
 
-cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memchr, memcpy, memset
+from libc.string cimport memchr, memcmp, memcpy, memset
 
 import os
 
@@ -33,31 +34,62 @@ cdef extern from *:
 
     static inline uint64_t edfn_load8(const uint8_t *p) { uint64_t v; memcpy(&v, p, 8); return v; }
     static inline uint32_t edfn_load4(const uint8_t *p) { uint32_t v; memcpy(&v, p, 4); return v; }
+    /* the place of the lowest bit; of no bit at all, any number */
+    #if defined(__x86_64__)
+    static inline uint32_t edfn_first(uint64_t bits) {
+        uint64_t place;
+        __asm__("rep bsfq %1, %0" : "=r"(place) : "r"(bits) : "cc"); /* tzcnt where there is one */
+        return (uint32_t)place;
+    }
+    #else
     static inline uint32_t edfn_first(uint64_t bits) { return (uint32_t)__builtin_ctzll(bits | (1ull << 63)); }
+    #endif
 
     #if defined(__SSE2__) && !defined(EDFN_PORTABLE)
-    static inline uint64_t edfn_bits64(const __m128i *v, __m128i c) {
-        uint64_t a = (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(v[0], c));
-        uint64_t b = (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(v[1], c));
-        uint64_t d = (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(v[2], c));
-        uint64_t e = (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(v[3], c));
-        return a | b << 16 | d << 32 | e << 48;
+    static inline uint64_t edfn_bits64(const __m128i *v) {
+        uint64_t a = (uint32_t)_mm_movemask_epi8(v[0]), b = (uint32_t)_mm_movemask_epi8(v[1]);
+        uint64_t c = (uint32_t)_mm_movemask_epi8(v[2]), d = (uint32_t)_mm_movemask_epi8(v[3]);
+        return a | b << 16 | c << 32 | d << 48;
     }
-    static inline uint64_t edfn_separators(const uint8_t *p) {
-        __m128i v[4];
-        for (int i = 0; i < 4; i++) v[i] = _mm_loadu_si128((const __m128i *)(p + 16 * i));
-        __m128i space = _mm_set1_epi8(' '), newline = _mm_set1_epi8(10), cr = _mm_set1_epi8(13);
-        uint64_t bits = edfn_bits64(v, space) | edfn_bits64(v, newline);
-        uint64_t crs = edfn_bits64(v, cr);
-        if (crs) bits |= crs & (edfn_bits64(v, newline) >> 1 | (uint64_t)(p[64] == 10) << 63);
-        return bits;
+    static inline uint64_t edfn_separators(const uint8_t *p, uint64_t *newlines) {
+        __m128i separators[4], ends[4];
+        for (int i = 0; i < 4; i++) {
+            __m128i v = _mm_loadu_si128((const __m128i *)(p + 16 * i));
+            __m128i newline = _mm_cmpeq_epi8(v, _mm_set1_epi8(10));
+            separators[i] = _mm_or_si128(newline, _mm_cmpeq_epi8(v, _mm_set1_epi8(' ')));
+            ends[i] = _mm_or_si128(newline, _mm_cmpeq_epi8(v, _mm_set1_epi8(13)));
+        }
+        uint64_t bits = edfn_bits64(separators), line_ends = edfn_bits64(ends), crs = line_ends & ~bits;
+        *newlines = line_ends & bits;
+        /* a carriage return separates only when a newline follows */
+        return bits | (crs & (*newlines >> 1 | (uint64_t)(p[64] == 10) << 63));
     }
-    /* which of 16 octets are dots, and which are digits */
-    static inline void edfn_dotted(const uint8_t *p, uint32_t *dots, uint32_t *digits) {
-        __m128i v = _mm_loadu_si128((const __m128i *)p);
-        __m128i d = _mm_sub_epi8(v, _mm_set1_epi8('0'));
-        *dots = (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(v, _mm_set1_epi8('.')));
-        *digits = (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_min_epu8(d, _mm_set1_epi8(9)), d));
+    /* The four numbers of a dotted address of 7 to 15 octets at p, 16 of which can be read. */
+    static inline int edfn_ipv4(const uint8_t *p, uint32_t length, uint32_t *value) {
+        __m128i text = _mm_loadu_si128((const __m128i *)p);
+        __m128i low = _mm_sub_epi8(text, _mm_set1_epi8('0'));
+        uint32_t all = (1u << length) - 1;
+        uint32_t dots = (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(text, _mm_set1_epi8('.'))) & all;
+        uint32_t digits = (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_min_epu8(low, _mm_set1_epi8(9)), low)) & all;
+        uint32_t zeros = (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(low, _mm_setzero_si128()));
+        uint32_t starts = dots << 1 | 1; /* of a number, or the place behind a dot at the end */
+        /* only dots and digits; no number is empty, has four digits, or has a leading zero */
+        uint32_t wrong = ((dots | digits) ^ all) | (starts & (dots | (all + 1)))
+                       | (digits & digits >> 1 & digits >> 2 & digits >> 3) | (zeros & starts & digits >> 1);
+        uint32_t rest = dots & (dots - 1), last = rest & (rest - 1);
+        if (wrong || !last || (last & (last - 1))) return 0;
+        uint32_t a = edfn_first(dots), b = edfn_first(rest), c = edfn_first(last);
+        /* each number's digits to the upper end of 32 bits, below them zeros: [-, hundreds, tens, ones] */
+        uint32_t w0 = edfn_load4(p) << (32 - 8 * a), w1 = edfn_load4(p + a + 1) << (32 - 8 * (b - a - 1));
+        uint32_t w2 = edfn_load4(p + b + 1) << (32 - 8 * (c - b - 1)), w3 = edfn_load4(p + c + 1) << (32 - 8 * (length - c - 1));
+        __m128i v = _mm_set_epi64x((long long)((uint64_t)w3 << 32 | w2), (long long)((uint64_t)w1 << 32 | w0));
+        v = _mm_subs_epu8(v, _mm_set1_epi8('0'));
+        __m128i sum = _mm_add_epi32(_mm_madd_epi16(_mm_srli_epi16(v, 8), _mm_set1_epi32(1 << 16 | 100)),
+                                    _mm_madd_epi16(_mm_and_si128(v, _mm_set1_epi16(255)), _mm_set1_epi32(10 << 16)));
+        if (_mm_movemask_epi8(_mm_cmpgt_epi32(sum, _mm_set1_epi32(255)))) return 0;
+        sum = _mm_packs_epi32(sum, sum);
+        *value = __builtin_bswap32((uint32_t)_mm_cvtsi128_si32(_mm_packus_epi16(sum, sum)));
+        return 1;
     }
     #else
     static inline uint64_t edfn_gather(uint64_t high_bits) {
@@ -74,85 +106,77 @@ cdef extern from *:
         for (int i = 0; i < 8; i++) bits |= edfn_equal8(edfn_load8(p + 8 * i), EDFN_ALL(c)) << 8 * i;
         return bits;
     }
-    static inline uint64_t edfn_separators(const uint8_t *p) {
-        uint64_t newlines = edfn_bits64(p, 10), crs = edfn_bits64(p, 13);
-        return edfn_bits64(p, ' ') | newlines | (crs & (newlines >> 1 | (uint64_t)(p[64] == 10) << 63));
+    static inline uint64_t edfn_separators(const uint8_t *p, uint64_t *newlines) {
+        uint64_t feeds = edfn_bits64(p, 10), crs = edfn_bits64(p, 13);
+        *newlines = feeds;
+        return edfn_bits64(p, ' ') | feeds | (crs & (feeds >> 1 | (uint64_t)(p[64] == 10) << 63));
     }
-    static inline void edfn_dotted(const uint8_t *p, uint32_t *dots, uint32_t *digits) {
-        *dots = *digits = 0;
-        for (int i = 0; i < 2; i++) {
-            uint64_t v = edfn_load8(p + 8 * i), x = v ^ EDFN_ALL('0');
-            /* a digit's high nibble is 3 (x: 0), and adding 6 to its low one does not reach 16 */
-            uint64_t no = ((x & EDFN_ALL(0x7f)) + EDFN_ALL(0x76)) | x;
-            *digits |= (uint32_t)edfn_gather(~no & EDFN_ALL(0x80)) << 8 * i;
-            *dots |= (uint32_t)edfn_equal8(v, EDFN_ALL('.')) << 8 * i;
+    static inline int edfn_ipv4(const uint8_t *p, uint32_t length, uint32_t *value) {
+        uint32_t address = 0, number = 0, digits = 0, dots = 0;
+        for (uint32_t i = 0; i < length; i++) {
+            uint32_t digit = p[i] - (uint32_t)'0';
+            if (digit <= 9) {
+                if (digits && !number) return 0; /* a leading zero */
+                number = 10 * number + digit;
+                if (number > 255) return 0;
+                digits++;
+            } else {
+                if (p[i] != '.' || !digits) return 0;
+                address = address << 8 | number;
+                number = digits = 0;
+                dots++;
+            }
         }
+        if (!digits || dots != 3) return 0;
+        *value = address << 8 | number;
+        return 1;
     }
     #endif
 
-    /* Offsets of the octet after each word of text[0:n]; text[n-1] is a newline, 80 octets after it can be read.
-       `out` has room for n/2 + 40. */
-    static size_t edfn_word_ends(const uint8_t *text, size_t n, uint32_t *out) {
+    /* Offsets of the octet after each word of text[0:n], and of each newline; text[n-1] is one, and 80 octets after it
+       can be read. `ends` has room for n/2 + 40, `newlines` for n + 2. */
+    static size_t edfn_word_ends(const uint8_t *text, size_t n, uint32_t *ends, uint32_t *newlines, size_t *lines) {
         uint64_t before = 1; /* what stands before the text separates */
-        uint32_t *o = out;
+        uint32_t *o = ends, *l = newlines;
         for (size_t k = 0; k < n; k += 64) {
-            uint64_t separators = edfn_separators(text + k);
-            uint64_t ends = separators & ~(separators << 1 | before);
+            uint64_t feeds, separators = edfn_separators(text + k, &feeds);
+            uint64_t bits = separators & ~(separators << 1 | before);
             before = separators >> 63;
-            if (n - k < 64) ends &= (1ull << (n - k)) - 1;
-            uint64_t c = ends - ((ends >> 1) & 0x5555555555555555ull);
+            if (n - k < 64) {
+                bits &= (1ull << (n - k)) - 1;
+                feeds &= (1ull << (n - k)) - 1;
+            }
+            uint64_t c = bits - ((bits >> 1) & 0x5555555555555555ull);
             c = (c & 0x3333333333333333ull) + ((c >> 2) & 0x3333333333333333ull);
             uint32_t count = (uint32_t)((((c + (c >> 4)) & 0x0f0f0f0f0f0f0f0full) * 0x0101010101010101ull) >> 56);
-            /* eight at a time, needed or not: a loop of exactly `count` rounds would be mispredicted each time */
-            #define EDFN_ONE(i) o[i] = (uint32_t)k + edfn_first(ends); ends &= ends - 1;
-            #define EDFN_EIGHT(i) EDFN_ONE(i) EDFN_ONE(i + 1) EDFN_ONE(i + 2) EDFN_ONE(i + 3) \\
-                                  EDFN_ONE(i + 4) EDFN_ONE(i + 5) EDFN_ONE(i + 6) EDFN_ONE(i + 7)
-            EDFN_EIGHT(0)
-            if (count > 8) {
-                EDFN_EIGHT(8)
-                if (count > 16) { EDFN_EIGHT(16) EDFN_EIGHT(24) }
-            }
+            /* Twelve, needed or not: a loop of exactly `count` rounds would be mispredicted each time, and eight is
+               about what 64 octets of flow log have. */
+            #define EDFN_ONE(i) o[i] = (uint32_t)k + edfn_first(bits); bits &= bits - 1;
+            #define EDFN_FOUR(i) EDFN_ONE(i) EDFN_ONE(i + 1) EDFN_ONE(i + 2) EDFN_ONE(i + 3)
+            EDFN_FOUR(0) EDFN_FOUR(4) EDFN_FOUR(8)
+            if (count > 12) { EDFN_FOUR(12) EDFN_FOUR(16) EDFN_FOUR(20) EDFN_FOUR(24) EDFN_FOUR(28) }
             o += count;
+            *l = (uint32_t)k + edfn_first(feeds);
+            l += feeds != 0;
+            feeds &= feeds - 1;
+            while (feeds) { /* lines shorter than a block */
+                *l++ = (uint32_t)k + edfn_first(feeds);
+                feeds &= feeds - 1;
+            }
         }
-        return (size_t)(o - out);
+        *lines = (size_t)(l - newlines);
+        return (size_t)(o - ends);
     }
 
-    /* Up to eight digits, and whether they are: `length` 1 to 8 octets at p, 8 of which can be read. */
+    /* The value of 1 to 8 digits at p, 8 octets of which can be read. What is not a digit leaves a bit of EDFN_FAULT. */
+    #define EDFN_FAULT 0x8080808080808080ull
     static inline uint64_t edfn_digits(const uint8_t *p, uint32_t length, uint64_t *fault) {
-        const uint64_t zeros = 0x3030303030303030ull;
-        uint64_t v = edfn_load8(p) << (64 - 8 * length) | (zeros >> 4 * length) >> 4 * length;
-        *fault |= ((v + 0x4646464646464646ull) | (v - zeros)) & 0x8080808080808080ull;
-        v -= zeros;
+        /* to the upper end, below them zeros; octets behind the number fall out */
+        uint64_t v = (edfn_load8(p) ^ 0x3030303030303030ull) << (-8 * length & 63);
+        *fault |= (v + 0x7676767676767676ull) | v;
         v = v * 10 + (v >> 8);
         return ((v & 0x000000FF000000FFull) * 0x000F424000000064ull
                 + ((v >> 16) & 0x000000FF000000FFull) * 0x0000271000000001ull) >> 32;
-    }
-
-    /* One octet of a dotted address: `length` digits at p. */
-    static inline uint32_t edfn_octet(const uint8_t *p, uint32_t length, uint32_t *fault) {
-        static const uint16_t least[4] = {0, 0, 10, 100}; /* no leading zeros */
-        if (length - 1 > 2) { *fault = 1; return 0; }
-        uint32_t v = (edfn_load4(p) ^ 0x30303030u) << (8 * (4 - length));
-        uint32_t value = ((v >> 8) & 255) * 100 + ((v >> 16) & 255) * 10 + (v >> 24);
-        *fault |= value < least[length] || value > 255;
-        return value;
-    }
-
-    /* A dotted address of 7 to 15 octets at p, 16 of which can be read. */
-    static inline int edfn_ipv4(const uint8_t *p, uint32_t length, uint32_t *value) {
-        uint32_t dots, digits, fault = 0, all = (1u << length) - 1;
-        edfn_dotted(p, &dots, &digits);
-        dots &= all;
-        if (((dots | digits) & all) != all) return 0;
-        uint32_t first = edfn_first(dots); dots &= dots - 1;
-        uint32_t second = edfn_first(dots); dots &= dots - 1;
-        if (!dots || (dots & (dots - 1))) return 0;
-        uint32_t third = edfn_first(dots);
-        *value = edfn_octet(p, first, &fault) << 24
-               | edfn_octet(p + first + 1, second - first - 1, &fault) << 16
-               | edfn_octet(p + second + 1, third - second - 1, &fault) << 8
-               | edfn_octet(p + third + 1, length - third - 1, &fault);
-        return !fault;
     }
 
     /* 64 x 64 to 128 bits, folded: the mixing step of wyhash */
@@ -180,8 +204,9 @@ cdef extern from *:
         return edfn_load8(p + length - 8) == edfn_load8(q + length - 8);
     }
     """
-    uint64_t load8 "edfn_load8"(const uint8_t *p) noexcept nogil
-    size_t word_ends "edfn_word_ends"(const uint8_t *text, size_t n, uint32_t *out) noexcept nogil
+    size_t word_ends "edfn_word_ends"(
+        const uint8_t *text, size_t n, uint32_t *ends, uint32_t *newlines, size_t *lines) noexcept nogil
+    uint64_t NOT_DIGITS "EDFN_FAULT"
     uint64_t digits "edfn_digits"(const uint8_t *p, uint32_t length, uint64_t *fault) noexcept nogil
     bint ipv4 "edfn_ipv4"(const uint8_t *p, uint32_t length, uint32_t *value) noexcept nogil
     uint64_t hash_of "edfn_hash"(const uint8_t *p, uint32_t length, uint64_t seed) noexcept nogil
@@ -199,18 +224,16 @@ cdef enum:
     HEADER = 2
     OTHER = 3
 
-    NODATA_CODE = 2
-    SKIPDATA_CODE = 3
-
     MAX_LINE = 65536
     STRIP = 32768
     SLACK = 80  # octets behind a text that the wide loads may read
+    GROUP = 256  # lines that are converted together: their text and columns stay in the cache
     BAD = 8
 
 assert (SKIP, INTEGER, TIME, ADDRESS, STRING) == (
     _columns.SKIP, _columns.INTEGER, _columns.TIME, _columns.ADDRESS, _columns.STRING)
 assert (END, FULL, HEADER, OTHER) == (_columns.END, _columns.FULL, _columns.HEADER, _columns.OTHER)
-assert (NODATA_CODE, SKIPDATA_CODE, MAX_LINE) == (_columns.NODATA_CODE, _columns.SKIPDATA_CODE, _columns.MAX_LINE)
+assert MAX_LINE == _columns.MAX_LINE
 
 cdef uint64_t MILLISECONDS_FROM = _columns.MILLISECONDS_FROM
 
@@ -401,12 +424,22 @@ cdef bint ipv6(const uint8_t *p, uint32_t length, uint8_t *out) noexcept nogil:
 cdef struct Place:
     int job
     bint endpoint
-    bint status
     uint64_t maximum
     void *first  # values (uint64) | family (uint8) | codes (uint32)
     void *second  # absent (uint8) | v4 (uint32)
     uint8_t *third  # v6
     Table table
+
+cdef struct Group:
+    # Lines whose words are as many as the layout's, and that are not NODATA or SKIPDATA.
+    uint32_t count
+    uint32_t first[GROUP]  # of its words: which in `ends`
+    uint32_t begin[GROUP]  # where it begins
+    uint32_t newline[GROUP]
+    Py_ssize_t line[GROUP]  # its number
+    uint8_t families[GROUP]  # 1: an IPv4 address, 2: an IPv6 address, 4: one of them is srcaddr or dstaddr
+    uint64_t fault[GROUP]
+
 
 cdef struct BadLine:
     Py_ssize_t line
@@ -461,7 +494,10 @@ cdef class Scanner:
     cdef uint8_t *scratch
     cdef size_t scratch_size
     cdef uint32_t *ends
+    cdef uint32_t *newlines
     cdef size_t ends_size
+    cdef int status_place
+    cdef Group group
     cdef bint crowded
     cdef bint no_memory
     cdef uint32_t dictionary_entries
@@ -491,6 +527,7 @@ cdef class Scanner:
         if len(first) <= 64:
             self.first_name_length = <uint32_t> len(first)
             memcpy(self.first_name, <const char *> first, self.first_name_length)
+        self.status_place = -1
         self.places = <Place *> malloc(self.width * sizeof(Place))
         if self.places == NULL:
             raise MemoryError
@@ -500,7 +537,8 @@ cdef class Scanner:
             self.places[i].job = word.job
             self.places[i].maximum = word.maximum
             self.places[i].endpoint = word.endpoint
-            self.places[i].status = word.status
+            if word.status:
+                self.status_place = i
             if word.job == STRING:
                 self._begin_dictionary(i)
         self._point()
@@ -513,6 +551,7 @@ cdef class Scanner:
         free(self.places)
         free(self.scratch)
         free(self.ends)
+        free(self.newlines)
 
     cdef _begin_dictionary(self, int i):
         cdef Place *place = &self.places[i]
@@ -521,10 +560,6 @@ cdef class Scanner:
         if not table_open(&place.table, int.from_bytes(os.urandom(8), "little")):
             raise MemoryError
         self.dictionaries[i] = Dictionary()
-        if place.status:
-            for value in _columns.STATUS_VALUES:
-                _learn(&place.table, value)
-            self._sync(i)
 
     cdef _point(self):
         """Find where the arrays are: they may be new ones."""
@@ -630,7 +665,7 @@ cdef class Scanner:
                 if end - begin - (found != NULL) > MAX_LINE:
                     self.line += 1
                     data_first = False
-                    self._bad(begin, end - (found != NULL))
+                    self._bad(self.line, begin, end - (found != NULL))
                     self.position = end
                     continue
             code = self._strip(text, begin, end, size, &data_first, others)
@@ -650,8 +685,8 @@ cdef class Scanner:
         """Whole lines of at most MAX_LINE octets each, in at most max(STRIP, one line)."""
         cdef const uint8_t *text = buffer + begin
         cdef size_t n = <size_t> (end - begin)
+        cdef size_t count, lines = 0, i, need
         cdef uint8_t *scratch
-        cdef uint32_t *ends
         if end + SLACK > size or text[n - 1] != 10:
             if self.scratch_size < n + 1 + SLACK:
                 scratch = <uint8_t *> realloc(self.scratch, n + 1 + SLACK)
@@ -666,193 +701,282 @@ cdef class Scanner:
                 self.scratch[n] = 10
                 n += 1
             memset(self.scratch + n, 0, SLACK)
-        if self.ends_size < n // 2 + 48:
-            ends = <uint32_t *> realloc(self.ends, (n // 2 + 48) * sizeof(uint32_t))
-            if ends == NULL:
+        need = n + 48 + <size_t> self.width
+        if self.ends_size < need:
+            free(self.ends)
+            free(self.newlines)
+            self.ends = <uint32_t *> malloc((need - n // 2) * sizeof(uint32_t))
+            self.newlines = <uint32_t *> malloc(need * sizeof(uint32_t))
+            self.ends_size = need
+            if self.ends == NULL or self.newlines == NULL:
+                self.ends_size = 0
                 self.no_memory = True
                 return END
-            self.ends = ends
-            self.ends_size = n // 2 + 48
-        self.ends[word_ends(text, n, self.ends)] = 0xFFFFFFFF
-        return self._lines(text, <uint32_t> n, begin, end, data_first, others)
+        count = word_ends(text, n, self.ends, self.newlines, &lines)
+        for i in range(<size_t> self.width + 2):  # whoever looks for the words of the last line finds an end
+            self.ends[count + i] = 0xFFFFFFFF
+        return self._lines(text, <uint32_t> lines, begin, end, data_first, others)
 
     cdef int _lines(
         self,
         const uint8_t *text,
-        uint32_t n,
+        uint32_t lines,
         Py_ssize_t base,
         Py_ssize_t stop,
         bint *data_first,
         const uint8_t *others,
     ) noexcept nogil:
-        cdef uint32_t *ends = self.ends
-        cdef uint32_t at = 0, line_start, w, e, length, found, number
-        cdef uint64_t value, fault, h
-        cdef uint8_t *v6
-        cdef Place *place
-        cdef int c, families, code
-        cdef int width = self.width
-        cdef Py_ssize_t row
-        cdef bint endpoint, absent
-        cdef int status
+        """Tell the lines apart by the number of their words and by log-status, and convert those with data."""
+        cdef const uint32_t *ends = self.ends
+        cdef Group *group = &self.group
+        cdef uint32_t at = 0, begin = 0, next_line = 0, w, e, length, newline, room
+        cdef uint32_t width = <uint32_t> self.width + self.timestamped, count
+        cdef int status = -1 if self.status_place < 0 else self.status_place + self.timestamped
         cdef bint check = not data_first[0]
+        cdef int code = END
 
-        w = 0
-        while w < n:
-            line_start = w
-            if text[w] <= 32:
+        while True:
+            group.count = 0
+            room = <uint32_t> min(GROUP, self.capacity - self.rows)
+            while next_line < lines:
+                newline = self.newlines[next_line]
+                if ends[at] > newline:  # an empty line
+                    self.line += 1
+                    next_line += 1
+                    begin = newline + 1
+                    continue
+                if group.count == room or self.crowded:
+                    if group.count == 0:
+                        code = FULL
+                    break
+                w = begin
                 while text[w] == 32:
                     w += 1
-                if text[w] == 10 or (text[w] == 13 and text[w + 1] == 10):
-                    w += 1 + (text[w] == 13)
-                    self.line += 1
-                    continue
-            row = self.rows
-            if row == self.capacity or self.crowded:
-                self.position = base + line_start
-                return FULL
-            if check and 97 <= text[w] <= 122 and not self.timestamped:
-                length = ends[at] - w
-                if (table_find(&_header_words, text + w, length, hash_of(text + w, length, _header_words.seed))
-                        or (length == self.first_name_length and same(text + w, self.first_name, length))):
-                    self.position = base + line_start
-                    return HEADER
-
-            found = at
-            families = status = 0
-            endpoint = False
-            place = self.places
-            c = 0
-            if self.timestamped:
-                e = ends[at]
-                at += 1
-                length = e - w
-                if (length < 20 or length > 35 or text[w + 4] != 45 or text[w + 7] != 45 or text[w + 10] != 84
-                        or text[e] != 32):
-                    c = -1
-                else:
-                    w = e + 1
-                    while text[w] == 32:
-                        w += 1
-                    if text[w] == 10 or (text[w] == 13 and text[w + 1] == 10):
-                        c = -1
-            if c == 0:
-                while True:
-                    e = ends[at]
-                    at += 1
-                    length = e - w
-                    if place.job == STRING:
-                        if length == 1 and text[w] == 45:
-                            code = 0
-                        else:
-                            h = hash_of(text + w, length, place.table.seed)
-                            code = table_find(&place.table, text + w, length, h)
-                            if code == 0:
-                                code = table_add(&place.table, text + w, length, h)
-                                if code < 0:
-                                    self.no_memory = True
-                                    return END
-                                if self._too_large(c):
-                                    self.crowded = True
-                        (<uint32_t *> place.first)[row] = <uint32_t> code
-                        if place.status:
-                            status = code
-                    elif place.job == ADDRESS:
-                        number = 0
-                        if 7 <= length <= 15 and ipv4(text + w, length, &number):
-                            (<uint8_t *> place.first)[row] = 4
-                            families |= 1
-                            endpoint |= place.endpoint
-                        elif length == 1 and text[w] == 45:
-                            (<uint8_t *> place.first)[row] = 0
-                        elif ipv6(text + w, length, place.third + 16 * row):
-                            (<uint8_t *> place.first)[row] = 6
-                            families |= 2
-                            endpoint |= place.endpoint
-                            number = 0
-                        else:
-                            break
-                        (<uint32_t *> place.second)[row] = number
-                    elif place.job != SKIP:
-                        absent = False
-                        fault = 0
-                        if length <= 8:
-                            if length == 1 and text[w] == 45:
-                                absent = True
-                                value = 0
-                            else:
-                                value = digits(text + w, length, &fault)
-                        elif length <= 16:
-                            value = (digits(text + w, length - 8, &fault) * 100000000
-                                     + digits(text + e - 8, 8, &fault))
-                        elif length <= 19:
-                            value = ((digits(text + w, length - 16, &fault) * 100000000
-                                      + digits(text + e - 16, 8, &fault)) * 100000000
-                                     + digits(text + e - 8, 8, &fault))
-                        else:
-                            break
-                        if fault or value > place.maximum:
-                            break
-                        if place.job == TIME and value < MILLISECONDS_FROM:
-                            value *= 1000
-                        (<uint64_t *> place.first)[row] = value
-                        (<uint8_t *> place.second)[row] = absent
-
-                    c += 1
-                    place += 1
-                    if c == width:
+                if check and 97 <= text[w] <= 122 and not self.timestamped:
+                    length = ends[at] - w
+                    if (table_find(&_header_words, text + w, length, hash_of(text + w, length, _header_words.seed))
+                            or (length == self.first_name_length and same(text + w, self.first_name, length))):
+                        code = HEADER
                         break
-                    if text[e] != 32:
-                        break  # the line ends too early
-                    w = e + 1
-                    if text[w] <= 32:
-                        while text[w] == 32:
-                            w += 1
-                        if text[w] == 10 or (text[w] == 13 and text[w + 1] == 10):
-                            break
-
-            if c == width and families != 3:
-                w = e
-                while text[w] == 32:
-                    w += 1
-                if text[w] == 13 and text[w + 1] == 10:
-                    w += 1
-                if text[w] == 10:  # as many words as the layout has, and each of them good
-                    w += 1
-                    self.line += 1
-                    check = True
-                    if status == NODATA_CODE:
+                count = width
+                if ends[at + width - 1] > newline or ends[at + width] <= newline:
+                    count = 0
+                    while ends[at + count] <= newline:
+                        count += 1
+                    if (check and others != NULL and count - self.timestamped < 256 and others[count - self.timestamped]):
+                        code = OTHER
+                        break
+                check = True
+                self.line += 1
+                next_line += 1
+                if count != width or (self.timestamped and not is_timestamp(text + w, ends[at] - w)):
+                    self._bad(self.line, base + begin, min(base + newline, stop))
+                else:
+                    if status >= 0:
+                        e = ends[at + <uint32_t> status]
+                        if status > 0:
+                            w = ends[at + <uint32_t> status - 1] + 1
+                            while text[w] == 32:
+                                w += 1
+                        length = e - w
+                    if status >= 0 and length == 6 and memcmp(text + w, b"NODATA", 6) == 0:
                         self.nodata += 1
-                    elif status == SKIPDATA_CODE:
+                    elif status >= 0 and length == 8 and memcmp(text + w, b"SKIPDATA", 8) == 0:
                         self.skipdata += 1
-                    elif not endpoint:
-                        self.without_addresses += 1
                     else:
-                        self.family[row] = 6 if families == 2 else 4
-                        self.rows = row + 1
-                    continue
-
-            # A line that this layout cannot read. Its end and the number of its words:
-            w = <uint32_t> (<const uint8_t *> memchr(text + line_start, 10, n - line_start) - text)
-            at = found
-            while ends[at] <= w:
-                at += 1
-            c = <int> (at - found) - self.timestamped
-            if check and others != NULL and 0 <= c < 256 and c != width and others[c]:
-                self.position = base + line_start
-                return OTHER
-            self.line += 1
-            check = True
-            self._bad(base + line_start, min(base + w, stop))
-            w += 1
+                        group.first[group.count] = at
+                        group.begin[group.count] = begin
+                        group.newline[group.count] = newline
+                        group.line[group.count] = self.line
+                        group.count += 1
+                at += count
+                begin = newline + 1
+            if group.count:
+                self._convert(text, base, stop)
+                if self.no_memory:
+                    return END
+            if code != END:
+                self.position = base + begin
+                return code
+            if next_line == lines:
+                break
         data_first[0] = not check
         self.position = stop
         return END
 
-    cdef inline void _bad(self, Py_ssize_t start, Py_ssize_t end) noexcept nogil:
+    cdef void _convert(self, const uint8_t *text, Py_ssize_t base, Py_ssize_t stop) noexcept nogil:
+        """The lines of the group become rows, column after column."""
+        cdef Group *group = &self.group
+        cdef uint32_t i, n = group.count
+        cdef uint64_t faults = 0
+        cdef uint8_t all_of = 7
+        cdef int c
+        cdef Py_ssize_t row, to
+        memset(group.families, 0, n)
+        memset(group.fault, 0, n * sizeof(uint64_t))
+        for c in range(self.width):
+            if self.places[c].job == ADDRESS:
+                self._convert_addresses(&self.places[c], text, <uint32_t> c + self.timestamped)
+            elif self.places[c].job == STRING:
+                self._convert_strings(&self.places[c], text, <uint32_t> c + self.timestamped)
+                if self._too_large(c):
+                    self.crowded = True
+            elif self.places[c].job != SKIP:
+                self._convert_integers(&self.places[c], text, <uint32_t> c + self.timestamped)
+        for i in range(n):
+            group.fault[i] |= (group.families[i] & 3) == 3  # both families
+            self.family[self.rows + i] = 4 + (group.families[i] & 2)
+            faults |= group.fault[i]
+            all_of &= group.families[i]
+        if faults == 0 and all_of & 4:
+            self.rows += n
+            return
+        to = self.rows
+        for i in range(n):
+            if group.fault[i]:
+                self._bad(group.line[i], base + group.begin[i], min(base + group.newline[i], stop))
+            elif not group.families[i] & 4:
+                self.without_addresses += 1
+            else:
+                row = self.rows + i
+                if row != to:
+                    self._move(row, to)
+                to += 1
+        self.rows = to
+    # In the following, what is reached through a pointer is copied to a local variable before the loop: octets are
+    # written in it, which for a C compiler may be octets of anything.
+
+    cdef void _convert_integers(self, Place *place, const uint8_t *text, uint32_t word) noexcept nogil:
+        cdef uint64_t *values = <uint64_t *> place.first + self.rows
+        cdef uint8_t *absent = <uint8_t *> place.second + self.rows
+        cdef const uint32_t *first = self.group.first
+        cdef const uint32_t *begin = self.group.begin
+        cdef const uint32_t *ends = self.ends + word
+        cdef const uint32_t *before = ends - 1
+        cdef uint64_t *faults = self.group.fault
+        cdef uint64_t value, fault, maximum = place.maximum, milliseconds_from = MILLISECONDS_FROM
+        cdef bint time = place.job == TIME
+        cdef uint32_t i, w, e, length, n = self.group.count
+        for i in range(n):
+            w = before[first[i]] + 1 if word else begin[i]
+            while text[w] == 32:
+                w += 1
+            e = ends[first[i]]
+            length = e - w
+            if text[w] == 45 and length == 1:
+                absent[i] = 1
+                values[i] = 0
+                continue
+            absent[i] = 0
+            fault = 0
+            if length <= 8:
+                value = digits(text + w, length, &fault)
+            elif length <= 16:
+                value = digits(text + w, length - 8, &fault) * 100000000 + digits(text + e - 8, 8, &fault)
+            elif length <= 19:
+                value = ((digits(text + w, length - 16, &fault) * 100000000 + digits(text + e - 16, 8, &fault))
+                         * 100000000 + digits(text + e - 8, 8, &fault))
+            else:
+                value = 0
+                fault = NOT_DIGITS
+            fault = (fault & NOT_DIGITS) | (value > maximum)
+            if time and value < milliseconds_from:
+                value *= 1000
+            values[i] = value
+            faults[i] |= fault
+
+    cdef void _convert_addresses(self, Place *place, const uint8_t *text, uint32_t word) noexcept nogil:
+        cdef uint8_t *family = <uint8_t *> place.first + self.rows
+        cdef uint32_t *v4 = <uint32_t *> place.second + self.rows
+        cdef uint8_t *v6 = place.third + 16 * self.rows
+        cdef const uint32_t *first = self.group.first
+        cdef const uint32_t *begin = self.group.begin
+        cdef const uint32_t *ends = self.ends + word
+        cdef const uint32_t *before = ends - 1
+        cdef uint64_t *faults = self.group.fault
+        cdef uint8_t *families = self.group.families
+        cdef uint8_t endpoint = 4 if place.endpoint else 0
+        cdef uint32_t i, w, length, value, n = self.group.count
+        for i in range(n):
+            w = before[first[i]] + 1 if word else begin[i]
+            while text[w] == 32:
+                w += 1
+            length = ends[first[i]] - w
+            value = 0
+            if 7 <= length <= 15 and ipv4(text + w, length, &value):
+                family[i] = 4
+                families[i] |= 1 | endpoint
+            elif length == 1 and text[w] == 45:
+                family[i] = 0
+            elif ipv6(text + w, length, v6 + 16 * i):
+                family[i] = 6
+                value = 0
+                families[i] |= 2 | endpoint
+            else:
+                faults[i] = 1
+            v4[i] = value
+
+    cdef void _convert_strings(self, Place *place, const uint8_t *text, uint32_t word) noexcept nogil:
+        cdef uint32_t *codes = <uint32_t *> place.first + self.rows
+        cdef const uint32_t *first = self.group.first
+        cdef const uint32_t *begin = self.group.begin
+        cdef const uint32_t *ends = self.ends + word
+        cdef const uint32_t *before = ends - 1
+        cdef uint64_t seed = place.table.seed
+        cdef uint32_t i, w, length, n = self.group.count
+        cdef uint64_t h
+        cdef int code
+        for i in range(n):
+            w = before[first[i]] + 1 if word else begin[i]
+            while text[w] == 32:
+                w += 1
+            length = ends[first[i]] - w
+            if text[w] == 45 and length == 1:
+                codes[i] = 0
+                continue
+            h = hash_of(text + w, length, seed)
+            code = table_find(&place.table, text + w, length, h)
+            if code == 0:
+                code = table_add(&place.table, text + w, length, h)
+                if code < 0:
+                    self.no_memory = True
+                    return
+            codes[i] = <uint32_t> code
+
+    cdef void _move(self, Py_ssize_t row, Py_ssize_t to) noexcept nogil:
+        """Close up: a row takes the place of one that was none."""
+        cdef int c
+        cdef Place *place
+        self.family[to] = self.family[row]
+        for c in range(self.width):
+            place = &self.places[c]
+            if place.job == ADDRESS:
+                (<uint8_t *> place.first)[to] = (<uint8_t *> place.first)[row]
+                (<uint32_t *> place.second)[to] = (<uint32_t *> place.second)[row]
+                memcpy(place.third + 16 * to, place.third + 16 * row, 16)
+            elif place.job == STRING:
+                (<uint32_t *> place.first)[to] = (<uint32_t *> place.first)[row]
+            elif place.job != SKIP:
+                (<uint64_t *> place.first)[to] = (<uint64_t *> place.first)[row]
+                (<uint8_t *> place.second)[to] = (<uint8_t *> place.second)[row]
+
+    cdef void _bad(self, Py_ssize_t line, Py_ssize_t start, Py_ssize_t end) noexcept nogil:
+        """Keep the first few, in the order of lines: those of a group are found in another one."""
+        cdef int i = self.bad_count
         self.malformed += 1
-        if self.bad_count < BAD:
-            self.bad_lines[self.bad_count].line = self.line
-            self.bad_lines[self.bad_count].start = start
-            self.bad_lines[self.bad_count].end = end
+        if i < BAD:
             self.bad_count += 1
+        else:
+            i -= 1
+            if self.bad_lines[i].line < line:
+                return
+        while i > 0 and self.bad_lines[i - 1].line > line:
+            self.bad_lines[i] = self.bad_lines[i - 1]
+            i -= 1
+        self.bad_lines[i].line = line
+        self.bad_lines[i].start = start
+        self.bad_lines[i].end = end
+
+
+cdef inline bint is_timestamp(const uint8_t *word, uint32_t length) noexcept nogil:
+    return 20 <= length <= 35 and word[4] == 45 and word[7] == 45 and word[10] == 84

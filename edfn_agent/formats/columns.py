@@ -33,10 +33,6 @@ DICTIONARY_OCTETS = 4 << 20
 """A dictionary that has more is replaced before the next row, which ends the batch: 16 string columns of an endlessly
 varied log cost 16 * (4 MiB + what Python needs for the values), whatever the length of the log."""
 
-STATUS_VALUES = (b"OK", b"NODATA", b"SKIPDATA")
-"""First values of each dictionary of log-status, so that a scanner knows their codes: 1, 2, 3."""
-NODATA_CODE, SKIPDATA_CODE = 2, 3
-
 MILLISECONDS_FROM = 10**11
 """Times from here on are milliseconds: as seconds they would be after the year 5138, as milliseconds they are after
 March 1973."""
@@ -44,7 +40,7 @@ March 1973."""
 HEADER_WORDS = frozenset(name.encode() for name in (*BY_NAME, *BY_COLUMN))
 """A line whose first word is one of these may be a header line in mid-file."""
 
-_ALWAYS = frozenset({"srcaddr", "dstaddr", "log-status"})  # they decide what kind of row it is
+_ALWAYS = frozenset({"srcaddr", "dstaddr"})  # they decide whether a row is a flow, and of which family
 
 _JOBS = {Kind.ADDRESS: ADDRESS, Kind.STRING: STRING, Kind.TIME: TIME}
 
@@ -57,7 +53,7 @@ class Word:
     job: int
     maximum: int = 0
     endpoint: bool = False  # srcaddr or dstaddr: a row without either is no flow
-    status: bool = False
+    status: bool = False  # log-status, which a scanner looks at even when it is skipped
     kept: bool = True  # False: looked at, but not part of the batch
 
 
@@ -68,7 +64,7 @@ def words(layout: Layout, wanted: Collection[str] | None) -> tuple[Word, ...]:
 
 def _word(field: FlowLogField, kept: bool) -> Word:
     if not kept and field.name not in _ALWAYS:
-        return Word(field.name, SKIP, kept=False)
+        return Word(field.name, SKIP, status=field.name == "log-status", kept=False)
     return Word(
         field.name,
         _JOBS.get(field.kind, INTEGER),

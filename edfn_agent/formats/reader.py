@@ -198,9 +198,7 @@ class Reader:
             yield from self._unwrap(gunzip(_chain(head, source)), depth + 1)
             return
         if head.startswith(PARQUET_MAGIC):
-            from edfn_agent.formats import parquet
-
-            yield from parquet.batches(self, _chain(head, source))
+            yield from self._parquet(_chain(head, source))
             return
         if head.startswith(b"\xef\xbb\xbf"):  # a byte order mark, from an editor
             head = head[3:]
@@ -251,6 +249,22 @@ class Reader:
             if self._ready:
                 yield from self._drain()
             self._note_progress(len(section.text))
+
+    def _parquet(self, source: Iterator[bytes]) -> Iterator[FlowBatch]:
+        from edfn_agent.formats import parquet  # pyarrow takes longer to import than all else
+
+        delivery = self._delivery
+        for part in parquet.parts(source, self._wanted, self._batch_rows, SHOWN_BAD_LINES):
+            self._headed = True
+            self.tally.add(part.counts)
+            if part.counts == _NOTHING:
+                continue
+            bad = [BadLine(delivery.name, number, reason, text) for number, reason, text in part.bad]
+            held: list[Delivery] = []
+            if part.rows:
+                delivery.hold()
+                held.append(delivery)
+            yield FlowBatch(delivery.origin, part.layout, part.rows, part.columns, part.family, part.counts, bad, held)
 
     def _origin_of(self, owner: str, group: str) -> Origin:
         key = (self._delivery.origin, owner, group)

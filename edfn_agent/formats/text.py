@@ -27,7 +27,6 @@ from edfn_agent.formats.columns import (
     MILLISECONDS_FROM,
     OTHER,
     SKIP,
-    STATUS_VALUES,
     STRING,
     TIME,
     Columns,
@@ -69,6 +68,7 @@ class Scanner:
         self._octets = [0] * len(columns.words)
         self._crowded = False
         # a header line that repeats itself is seen even when its first name is not AWS's
+        self._status = next((place for place, word in enumerate(columns.words) if word.status), -1)
         self._header_words = HEADER_WORDS | {columns.words[0].name.encode()}
         for place, word in enumerate(columns.words):
             if word.job == STRING:
@@ -76,8 +76,6 @@ class Scanner:
 
     def _begin_dictionary(self, place: int) -> None:
         dictionary = Dictionary()
-        if self.columns.words[place].status:
-            dictionary.values.extend(STATUS_VALUES)
         self.dictionaries[place] = dictionary
         self._codes[place] = {value: code for code, value in enumerate(dictionary.values)}
         self._octets[place] = sum(map(len, dictionary.values))
@@ -153,11 +151,18 @@ class Scanner:
 
     def _row(self, found: list[bytes]) -> None:
         """Put one line's values in the next row, which counts only when it turns out to be a flow."""
+        data = data_words(self.columns.words, found, self.timestamped)
+        status = data[self._status] if self._status >= 0 else b""
+        if status == b"NODATA":
+            self.nodata += 1
+            return
+        if status == b"SKIPDATA":
+            self.skipdata += 1
+            return
         row = self.rows
         family = 0
         endpoint = False
-        status = b""
-        values = read_words(self.columns.words, found, self.timestamped)
+        values = read_words(self.columns.words, data)
         for place, (word, value) in enumerate(zip(self.columns.words, values, strict=True)):
             arrays = self.columns.arrays[place]
             if word.job == SKIP:
@@ -165,8 +170,6 @@ class Scanner:
             if word.job == STRING:
                 assert isinstance(value, bytes)
                 arrays[0][row] = self._code(place, value)
-                if word.status:
-                    status = value
             elif word.job == ADDRESS:
                 assert value is None or isinstance(value, ipaddress.IPv4Address | ipaddress.IPv6Address)
                 arrays[0][row] = 0 if value is None else value.version
@@ -180,11 +183,7 @@ class Scanner:
                 assert value is None or isinstance(value, int)
                 arrays[0][row] = value or 0
                 arrays[1][row] = value is None
-        if status == b"NODATA":
-            self.nodata += 1
-        elif status == b"SKIPDATA":
-            self.skipdata += 1
-        elif not endpoint:
+        if not endpoint:
             self.without_addresses += 1
         else:
             self.columns.family[row] = family
@@ -214,14 +213,19 @@ def split(line: bytes) -> list[bytes]:
 Value = int | bytes | ipaddress.IPv4Address | ipaddress.IPv6Address | None
 
 
-def read_words(words: Sequence[Word], found: list[bytes], timestamped: bool) -> list[Value]:
-    """The values of one line, `None` for what is absent or not wanted. Raises Malformed, for the first fault."""
+def data_words(words: Sequence[Word], found: list[bytes], timestamped: bool) -> list[bytes]:
+    """The words of a line, one for each of the layout's. Raises Malformed when they are more or fewer."""
     if timestamped:
         if not is_timestamp(found[0]):
             raise Malformed(f"{printable(found[0])} is not a time in front of the line")
         found = found[1:]
     if len(found) != len(words):
         raise Malformed(f"{len(found)} word{'s' * (len(found) != 1)} where the layout has {len(words)}")
+    return found
+
+
+def read_words(words: Sequence[Word], found: list[bytes]) -> list[Value]:
+    """The values of one line, `None` for what is absent or not wanted. Raises Malformed, for the first fault."""
     values: list[Value] = []
     versions = set()
     for word, text in zip(words, found, strict=True):
@@ -238,13 +242,14 @@ def read_words(words: Sequence[Word], found: list[bytes], timestamped: bool) -> 
             versions.add(address.version)
             values.append(address)
         else:
-            values.append(_read_integer(word, text))
+            values.append(read_integer(word, text))
     if len(versions) > 1:
         raise Malformed("IPv4 and IPv6 addresses in one line")
     return values
 
 
-def _read_integer(word: Word, text: bytes) -> int:
+def read_integer(word: Word, text: bytes) -> int:
+    """The value of a word that should be a number; a time comes out in milliseconds. Raises Malformed."""
     if not text.isdigit():  # of bytes: ASCII digits only
         raise Malformed(f"{word.name}: {printable(text)} is not a number")
     if len(text) > 19:
@@ -284,7 +289,7 @@ def explain(words: Sequence[Word], line: bytes, timestamped: bool) -> str:
     if len(line) > MAX_LINE:
         return f"longer than {MAX_LINE} octets"
     try:
-        read_words(words, split(line), timestamped)
+        read_words(words, data_words(words, split(line), timestamped))
     except Malformed as fault:
         return str(fault)
     return "not read"
