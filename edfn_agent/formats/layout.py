@@ -27,6 +27,14 @@ class Layout:
     timestamped: bool = False
     """Each line has an ISO 8601 time in front, as CloudWatch Logs export tasks write it."""
 
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        # a layout is part of the key that a delivery of a single record is looked up by
+        return hash((self.names, self.timestamped))
+
     @cached_property
     def fields(self) -> tuple[FlowLogField, ...]:
         return tuple(field(name) for name in self.names)

@@ -109,7 +109,7 @@ def _layout_of(schema: Any) -> tuple[Layout, list[int]]:
 
 
 class _Rows:
-    """Turns stretches of Arrow columns into parts. Dictionaries live as long as the file, or until they are too large."""
+    """Turns stretches of Arrow columns into parts. Dictionaries live as long as the file, unless they grow too much."""
 
     def __init__(self, plan: list[Word], layout: Layout, shown: int) -> None:
         self._plan = plan

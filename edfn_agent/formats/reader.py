@@ -105,7 +105,7 @@ class Reader:
         """
         self.tally = Counts()
         self.by_origin: dict[Origin, Counts] = {}
-        self._met = envelopes.Met()
+        self._met = _NOTHING_MET
         self._wanted = None if wanted is None else frozenset(wanted)
         self._layouts_of = layouts_of
         self._batch_rows = batch_rows
@@ -160,8 +160,9 @@ class Reader:
         self._delivery = delivery
         self._origin = delivery.origin
         self.tally = Counts()
-        self.by_origin = {}
-        self._met = envelopes.Met()
+        if self.by_origin or self._met is not _NOTHING_MET:
+            self.by_origin = {}
+            self._met = _NOTHING_MET
         self._line = self._shown = self._barren = self._readable = 0
         self._headed = self._skipping = False
         self._first_bad = self._hint = ""
@@ -219,17 +220,28 @@ class Reader:
         self._open(self._origin)
         piece: bytes | None = head
         while piece is not None:
-            self._take(piece)
+            fault: Exception | None = None
+            try:
+                following = next(source, None)
+            except Exception as error:
+                following, fault = None, error
+            if following is None and fault is None and not self._tail and not self._skipping:
+                self._lines(piece, 0, len(piece), True)  # what is small enough to be one piece is not copied
+            else:
+                self._take(piece)
             if self._ready:
                 yield from self._drain()
             self._note_progress(len(piece))
-            piece = next(source, None)
+            if fault is not None:
+                raise fault  # the line it cut off is not read: it might look whole
+            piece = following
         if self._tail:
             tail, self._tail = self._tail, bytearray()
             self._lines(tail, 0, len(tail), True)
 
     def _envelopes(self, source: Iterable[bytes]) -> Iterator[FlowBatch]:
         tally = self.tally
+        self._met = envelopes.Met()
         for section in envelopes.sections(source, self._met):
             origin = self._delivery.origin
             if section.owner or section.group:
@@ -336,13 +348,12 @@ class Reader:
             self._direct(self._unknown, True)
 
     def _direct(self, layouts: tuple[Layout, ...], guess: bool) -> None:
-        key = (self._origin, layouts)
-        route = self._routes.get(key)
+        route = self._routes.get((self._origin, layouts))
         if route is None:
             if len(self._routes) > _CACHE:
                 self._routes.clear()
             route = _Route(self._pending_of(layouts[0]), layouts, guess)
-            self._routes[key] = route
+            self._routes[self._origin, layouts] = route
         self._route = route
         self._current = route.first
         self._others = route.others
@@ -578,7 +589,8 @@ class Reader:
         return f"lines have {len(found)} words, {which} has {len(layout.names)}: name the layout"
 
 
-_NOTHING = Counts()
+_NOTHING = Counts()  # compared with, never changed
+_NOTHING_MET = envelopes.Met()
 
 
 def _chain(head: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
