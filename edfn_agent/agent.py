@@ -50,8 +50,15 @@ TRAFFIC_EVERY = 30.0
 FRESH = 60.0
 """Seconds for which a stored inventory is taken as it is at the start, so that a restart does not ask AWS again."""
 
+DEAD_FOR = 15.0
+"""Seconds before an account that was not reached is tried again for the sake of a source; discovery tries it too."""
+
 STRANGERS = 100_000
 """Unknown ids remembered, so that an interface that is gone is asked for once and not for ever."""
+
+
+class Unreachable(Exception):
+    """The account of a source cannot be reached now."""
 
 
 class Agent:
@@ -82,8 +89,11 @@ class Agent:
         )
         self._traffic: dict[str, tuple[int, float]] = {}
         self._traffic_lock = threading.Lock()
+        self._modes: dict[str, str] = {}
         self._totals: dict[tuple[int, str], int] = {}
         self._discovering = threading.Lock()
+        self._opening = threading.Lock()
+        self._open_again_at = 0.0
         self._discovery_problem = ""
         self._schedule: Schedule | None = None
         self._strangers: set[str] = set()
@@ -322,6 +332,10 @@ class Agent:
         metrics.bytes_in_flight.set(self._pipeline.octets_in_flight)
         for destination in self._exporter.destinations:
             transport = destination.transport
+            mode = getattr(transport, "mode_reason", "")
+            if transport.messages and mode != self._modes.get(transport.name, ""):
+                self._modes[transport.name] = mode
+                log.info("exporter address mode", collector=transport.name, mode=mode)
             self._add(metrics.messages_sent, transport.name, transport.messages)
             self._add(metrics.send_errors, transport.name, sum(transport.errors.values()))
         try:
@@ -360,10 +374,26 @@ class Agent:
         return Accounts(AwsSettings.of(config.aws), observe)
 
     def _client(self, account_id: str, region: str, service: str) -> Any:
-        return self._accounts.client(account_id, region, service)
+        return self._reach(account_id).client(account_id, region, service)
 
     def _credentials(self, account_id: str) -> Any:
-        return self._accounts.credentials(account_id)
+        return self._reach(account_id).credentials(account_id)
+
+    def _reach(self, account_id: str) -> Accounts:
+        """The accounts, with this one among the living. Raises what makes a source fail and be tried again."""
+        accounts = self._accounts
+        if accounts.alive(account_id):
+            return accounts
+        with self._opening:
+            if not accounts.alive(account_id) and time.monotonic() >= self._open_again_at:
+                self._open_again_at = time.monotonic() + DEAD_FOR
+                accounts.open()
+        if not accounts.alive(account_id):
+            dead = next((row for row in accounts.rows if row.account_id == account_id), None)
+            raise Unreachable(
+                f"account {account_id}: {dead.error if dead else 'no role or profile of it is configured'}"
+            )
+        return accounts
 
     def _new_exporter(self, config: Config) -> FlowExporter:
         ipfix = config.ipfix

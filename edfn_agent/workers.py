@@ -1,7 +1,7 @@
 """Several worker processes under one parent, which does no work itself.
 
-In: the command of a worker. Out: N running workers, restarted when they die, told of signals. Each worker has observation
-domains and a UDP port of its own, so collectors can tell them apart. Never: reading, exporting, state.
+In: the command of a worker. Out: N running workers, restarted when they die, told of signals. Each worker has
+observation domains and a UDP port of its own, so collectors can tell them apart. Never: reading, exporting, state.
 """
 
 from __future__ import annotations

@@ -10,21 +10,22 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from edfn_agent.demo.files import Result
+    from edfn_agent.demo.service import Result
 
 
 @click.command()
-@click.option(
-    "--flows", type=click.IntRange(1, 1_000_000), default=4000, show_default=True, help="Flow records per VPC."
-)
+@click.option("--flows", type=click.IntRange(4, 100_000), default=4000, show_default=True, help="Flow records per VPC.")
 def demo(flows: int) -> None:
     """Show all of it on this machine, with nothing configured.
 
-    Made-up VPCs write flow logs, the agent exports them, the embedded collector on loopback receives them, and what
-    arrived is compared with what was written. Exit status 1 when a record is missing.
+    An embedded AWS with two accounts and three VPCs; their flow logs arrive through S3 and SQS and through CloudWatch
+    Logs while the agent runs; the embedded collector on loopback receives the IPFIX. What was written, exported and
+    received is compared, and exit status 1 says that a record is missing.
     """
-    from edfn_agent.demo.files import run
-
+    try:
+        from edfn_agent.demo.service import run
+    except ImportError as error:
+        raise click.ClickException(f"the demo needs {error.name}: pip install 'edfn-agent[demo]'") from None
     with tempfile.TemporaryDirectory(prefix="edfn-agent-demo-") as folder:
         result = run(flows, Path(folder), lambda line: click.echo(line, err=True))
     sys.exit(0 if _print(result) else 1)
@@ -36,32 +37,39 @@ def _print(result: Result) -> bool:
     from rich.table import Table
 
     table = Table(title="What the collector received", title_justify="left", box=None, pad_edge=False)
-    for name in ("VPC", "name", "exporter"):
+    for name in ("VPC", "name", "exporter", "through"):
         table.add_column(name, no_wrap=True)
     table.add_column("interfaces", overflow="fold")
     for name in ("flows", "octets", "packets", "denied"):
         table.add_column(name, justify="right")
-    all_there = True
-    for vpc in result.vpcs:
-        written, tally = result.written[vpc.vpc_id], result.tally(vpc)
+    same = True
+    for source in result.sources:
+        written, tally = result.written[source.vpc.vpc_id], result.tally(source)
         if tally is None:
-            table.add_row(vpc.vpc_id, "nothing arrived")
-            all_there = False
+            table.add_row(source.vpc.vpc_id, source.vpc.name, "", source.way, "nothing arrived")
+            same = False
             continue
         names = sorted({tally.interfaces.get(index, str(index)).split()[0] for index in tally.used_interfaces})
         numbers = (tally.flows, tally.octets, tally.packets, tally.denied)
-        table.add_row(vpc.vpc_id, tally.name, tally.exporter, ", ".join(names), *(f"{each:,}" for each in numbers))
-        all_there = all_there and numbers == (written.flows, written.octets, written.packets, written.denied)
+        cells = (source.vpc.vpc_id, tally.name, tally.exporter, source.way, ", ".join(names))
+        table.add_row(*cells, *(f"{each:,}" for each in numbers))
+        same = same and numbers == (written.flows, written.octets, written.packets, written.denied)
     console = Console()
-    console.width = max(console.width, 120)  # ids are no use when they are cut
+    console.width = max(console.width, 140)  # ids are no use when they are cut
     console.print(table)
-    expected = sum(each.flows for each in result.written.values())
+    written_flows = sum(each.flows for each in result.written.values())
     idle = sum(each.nodata + each.skipdata for each in result.written.values())
-    missing = sum(each.missing for each in result.arrived.exporters.values())
-    click.echo(f"address mode {result.mode}")
+    missing = sum(each.missing for each in result.received.exporters.values())
+    same = same and written_flows == result.exported == result.received.flows and not missing
     click.echo(
-        f"written {expected:,} flows (and {idle:,} NODATA or SKIPDATA rows, which are no flows), "
-        f"arrived {result.arrived.flows:,}, missing by sequence number {missing:,}: "
-        + ("all there" if all_there and not missing else "NOT all there")
+        f"besides {idle:,} NODATA and SKIPDATA rows, which are no flows; missing by sequence number: {missing:,}"
     )
-    return all_there and not missing
+    click.echo(
+        f"written {written_flows:,} = exported {result.exported:,} = received {result.received.flows:,}"
+        if same
+        else f"NOT ALL THERE: written {written_flows:,}, exported {result.exported:,}, "
+        f"received {result.received.flows:,}"
+    )
+    if result.agent_status:
+        click.echo(f"the agent ended with status {result.agent_status}")
+    return same and result.agent_status == 0

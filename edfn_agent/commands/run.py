@@ -32,8 +32,8 @@ STUCK_AFTER = 15.0
 def run(path: Path, worker: int | None) -> None:
     """Run the service: discover, read every enabled source, export, acknowledge only what has gone out.
 
-    SIGHUP reads the configuration again (a faulty one is refused and the old one stays). SIGTERM and SIGINT stop: what is
-    in hand is finished or returned to its source within shutdown_timeout; a second one stops at once.
+    SIGHUP reads the configuration again; a faulty one is refused and the old one stays. SIGTERM and SIGINT stop: what
+    is in hand is finished or returned to its source within shutdown_timeout; a second one stops at once.
 
     Exit status: 0 stopped as asked, 1 failed, 2 configuration.
     """

@@ -1,7 +1,7 @@
 """What is known of AWS now: the newest snapshot, the exporters, the plan of sources, and the Enricher made of them.
 
-In: a configuration and the state. Out: a `Known`, replaced whole by `discover` (asks AWS), `follow` (a command or another
-worker has changed the state) and `reconfigure`. Never: reading flow logs, sending.
+In: a configuration and the state. Out: a `Known`, replaced whole by `discover` (asks AWS), `follow` (a command or
+another worker has changed the state) and `reconfigure`. Never: reading flow logs, sending.
 """
 
 from __future__ import annotations

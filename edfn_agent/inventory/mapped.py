@@ -1,7 +1,7 @@
 """Exporters without AWS: for `export`, where files are all there is.
 
-In: a map from VPC, interface, transit gateway or account to exporter address. Out: a Directory for the Enricher. Domains
-and interface indexes follow from the ids alone, so that two runs over two files of a VPC agree with nothing stored.
+In: a map from VPC, interface, transit gateway or account to exporter address. Out: a Directory for the Enricher.
+Domains and interface indexes follow from the ids alone, so that two runs over a VPC agree with nothing stored.
 """
 
 from __future__ import annotations
