@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from edfn_agent.export.transports import TransportDown, TransportFault, file_transport
-from edfn_agent.export.transports.file import FileTransport, WholeWrites
+from edfn_agent.export.transports.file import DrainedFile, FileTransport
 from edfn_agent.export.transports.pcap import PcapTransport
 from ipfix import Messages
 
@@ -60,14 +60,16 @@ def test_a_file_that_cannot_be_made_is_a_fault(tmp_path: Path, name: str) -> Non
 
 
 @pytest.mark.parametrize("kind", ["ipfix", "pcap"])
-def test_a_full_disk_leaves_whole_messages_and_the_rest_goes_in_later(
+def test_a_full_disk_leaves_what_has_drained_and_the_rest_is_sent_again(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / f"flows.{kind}"
     transport = file_transport(path)
     transport.open()
-    transport.send(BATCH[:2], A)
-    whole = path.read_bytes()
+    transport.send(BATCH[:1], A)
+    assert transport.drain(0)
+    drained = path.read_bytes()
+    transport.send(BATCH[1:2], A)
 
     class Full:
         """Takes 10 octets, then none."""
@@ -87,15 +89,19 @@ def test_a_full_disk_leaves_whole_messages_and_the_rest_goes_in_later(
             return getattr(self.file, name)
 
     inner = transport._file  # type: ignore[attr-defined]
-    assert isinstance(inner, WholeWrites)
+    assert isinstance(inner, DrainedFile)
     with monkeypatch.context() as patch:
         patch.setattr(inner, "_file", Full(inner._file))
         with pytest.raises(TransportDown, match="No space left") as down:
             transport.send(BATCH[2:], A)
     assert down.value.sent == 0
     assert down.value.retry_after > 0
-    assert path.read_bytes() == whole
-    transport.send(BATCH[2:], A)
+    assert path.read_bytes() == drained
+    with pytest.raises(TransportDown, match="not open"):
+        transport.send(BATCH[2:], A)
+    transport.open()
+    assert transport.session == 2
+    transport.send(BATCH[1:], A)
     transport.close()
     fresh = file_transport(tmp_path / f"fresh.{kind}")
     fresh.open()

@@ -70,7 +70,10 @@ class Transport(Protocol):
         """Return when every message is handed over. `source` is the exporter, for transports that can show it."""
 
     def drain(self, timeout: float) -> bool:
-        """Wait until everything sent has left this process's hands for good; False when time is up first."""
+        """Wait until everything sent has left this process's hands for good; False when time is up first.
+
+        Raises TransportDown when the session is lost: on a reliable transport everything since the last drain is.
+        """
 
     def close(self) -> None:
         """End the session in order. Never raises; may be called twice."""

@@ -20,6 +20,7 @@ import socket
 import struct
 import sys
 from ipaddress import IPv4Address
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,6 +41,7 @@ RUN_MESSAGES = 64  # UDP_MAX_SEGMENTS of kernels before 6.9; later ones take 128
 CALL_RUNS = 64  # entries of one sendmmsg: the gain of more is nil
 FEW_RUNS = 2  # up to here, filling the tables of sendmmsg costs more than the calls it saves
 LONG_RUN = 16  # and from so many messages in a run there is nothing left to save
+FEW_MESSAGES = 32  # below this, a loop is faster than NumPy
 
 SEGMENTATION_FAULTS = frozenset(
     {errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.EOPNOTSUPP, errno.ENOPROTOOPT, errno.ENOSYS}
@@ -52,7 +54,10 @@ def runs_of(lengths: list[int]) -> list[tuple[int, int]]:
     total = len(lengths)
     if total < 2:
         return [(0, 1)] * total
-    edges = (np.flatnonzero(np.diff(np.asarray(lengths))) + 1).tolist()  # where a message is unlike the one before
+    # Where a message is unlike the one before.
+    edges = (
+        [at for at in range(1, total) if lengths[at] != lengths[at - 1]] if total < FEW_MESSAGES else _edges(lengths)
+    )
     edges.append(total)
     runs: list[tuple[int, int]] = []
     first = 0
@@ -72,6 +77,11 @@ def runs_of(lengths: list[int]) -> list[tuple[int, int]]:
     return runs
 
 
+def _edges(lengths: list[int]) -> list[int]:
+    length = np.array(lengths)
+    return (np.flatnonzero(length[1:] != length[:-1]) + 1).tolist()
+
+
 class Outgoing:
     """Messages on their way out, and how far they are."""
 
@@ -79,7 +89,7 @@ class Outgoing:
         """Runs are made of messages shorter than `segments_below` octets; 0 makes every message a datagram."""
         self.octets: NDArray[np.uint8] = messages.buffer
         self.lengths: list[int] = messages.lengths.tolist()
-        self.ends: list[int] = (messages.starts + messages.lengths).tolist()
+        self.ends = list(accumulate(self.lengths))  # messages lie one behind the other
         self.sent = 0  # messages
         self.at = 0  # the next run
         self.runs = runs_of(self.lengths) if segments_below else [(i, 1) for i in range(len(self.lengths))]

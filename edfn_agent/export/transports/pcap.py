@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edfn_agent.export.transports.base import TransportDown, TransportFault
-from edfn_agent.export.transports.file import WholeWrites
+from edfn_agent.export.transports.file import DrainedFile
 
 if TYPE_CHECKING:
     from ipfix import Messages
@@ -47,28 +47,35 @@ class PcapTransport:
         self.errors: Counter[str] = Counter()
         self._collector = collector
         self._port = port
-        self._file: WholeWrites | None = None
+        self._file: DrainedFile | None = None
         self._writer: Any = None  # scapy's, into `_packets`
         self._packets = io.BytesIO()
         self._headers: dict[IPv4Address, bytes] = {}
         self._number = 0
 
     def open(self) -> None:
-        if self._file is not None:
+        if self._file is None:
+            try:
+                from scapy.utils import RawPcapWriter
+            except ImportError as error:
+                text = f"{self.name}: writing .pcap files needs scapy: pip install 'edfn-agent[pcap]'"
+                raise TransportFault(text) from error
+            self._file = DrainedFile(self.path)
+            self._writer = RawPcapWriter(self._packets, linktype=1, snaplen=SNAPLEN)
+            self._writer.write_header(None)
+            try:
+                self._write_out()
+            except TransportDown:
+                self.close()
+                raise
+            self._file.drain()  # what follows a failure is packets again
+        elif not self._file.failed:
             return
-        try:
-            from scapy.utils import RawPcapWriter
-        except ImportError as error:
-            text = f"{self.name}: writing .pcap files needs scapy: pip install 'edfn-agent[pcap]'"
-            raise TransportFault(text) from error
-        self._file = WholeWrites(self.path)
-        self._writer = RawPcapWriter(self._packets, linktype=1, snaplen=SNAPLEN)
-        self._writer.write_header(None)
-        self._write_out()
+        self._file.failed = False
         self.session += 1
 
     def send(self, messages: Messages, source: IPv4Address | None) -> None:
-        if self._file is None:
+        if self._file is None or self._file.failed:
             raise TransportDown(f"{self.name}: not open")
         header = self._header(source or UNKNOWN_EXPORTER)
         for message in messages:
@@ -110,7 +117,10 @@ class PcapTransport:
         return header
 
     def drain(self, timeout: float) -> bool:
-        return True  # nothing is buffered in this process
+        """Nothing is buffered in this process; what is written is the kernel's."""
+        if self._file is not None and not self._file.failed:
+            self._file.drain()
+        return True
 
     def close(self) -> None:
         if self._file is not None:
