@@ -31,6 +31,8 @@ HEAP_PER_SHARD = 64
 """Megabytes. A shard's prefetched answers of 10 MiB, and as base64 in a JSON line besides: four shards passed with 384
 in all and ran out of memory with 256. It is a limit: what is used follows the traffic (docs/inputs-kinesis.md)."""
 SHARDS_UNKNOWN = 4
+MEASURED = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xss512k")
+"""Flags that made the process smallest without making it too slow for ten shards."""
 
 _PASSED = frozenset(
     {"PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR", "JAVA_HOME", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR"}
@@ -49,12 +51,12 @@ _EVENT_LINES = 40
 
 
 def flags(shards: int | None, java_options: Sequence[str] | None = None) -> list[str]:
-    """JVM flags. What the user gives replaces those about memory; without memory no daemon should linger."""
-    always = ["-XX:+ExitOnOutOfMemoryError", "-XX:-UsePerfData"]
-    if java_options is not None:
-        return [*java_options, *always]
-    heap = HEAP + HEAP_PER_SHARD * (shards or SHARDS_UNKNOWN)
-    return [f"-Xmx{heap}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xss512k", *always]
+    """JVM flags: the user's or the measured ones; the heap by the number of shards, unless the user says it."""
+    given = list(java_options) if java_options is not None else list(MEASURED)
+    if not any(option.startswith(("-Xmx", "-XX:MaxHeapSize", "-XX:MaxRAMPercentage")) for option in given):
+        given.append(f"-Xmx{HEAP + HEAP_PER_SHARD * (shards or SHARDS_UNKNOWN)}m")
+    # Out of memory, it must not linger: with status 3 the supervisor starts it again, and says why.
+    return [*given, *(always for always in ("-XX:+ExitOnOutOfMemoryError", "-XX:-UsePerfData") if always not in given)]
 
 
 def command(java: Installation, jvm_flags: Sequence[str], properties: Path, logback: Path) -> list[str]:

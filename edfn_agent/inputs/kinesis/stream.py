@@ -189,6 +189,8 @@ def deregister(settings: StreamSettings, access: Access, consumer: str | None = 
     pages = kinesis.get_paginator("list_stream_consumers").paginate(StreamARN=settings.arn)
     for each in [each for page in pages for each in page["Consumers"]]:
         name = each["ConsumerName"]
+        if each["ConsumerStatus"] == "DELETING":
+            continue
         if name == (consumer or settings.application) or (consumer is None and _is_later(name, settings.application)):
             kinesis.deregister_stream_consumer(ConsumerARN=each["ConsumerARN"])
             removed.append(name)

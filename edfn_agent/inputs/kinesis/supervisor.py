@@ -37,9 +37,6 @@ LOOK_EVERY = 60.0
 """Seconds between two looks at the stream itself: is it there, is it the same one."""
 AFTER_GRACE = 5.0
 """Seconds beyond the grace in which a daemon ends by itself."""
-AFTER_COURIERS = 4.0
-"""Seconds in which a daemon ends by itself once its couriers have. They end when their batches are checkpointed, so all
-that matters is done then; KCL 3.1 now and then sits out its whole grace all the same."""
 START_TIME = 120.0
 """Longest start-up seen, with an empty lease table. After that, a daemon without a lease just has none."""
 
@@ -243,16 +240,10 @@ class Supervisor:
 
     def _end(self, daemon: Daemon, grace: float) -> None:
         daemon.terminate()
-        deadline = time.monotonic() + grace + AFTER_GRACE
-        alone_since: float | None = None
-        while not daemon.wait(0.1):
-            now = time.monotonic()
-            alone_since = (alone_since or now) if not self.figures.leases() else None
-            if alone_since is not None and now - alone_since > AFTER_COURIERS:
-                break
-            if now > deadline:
-                log.warning("kinesis %s: daemon %d did not end in its grace: killed", self.settings.name, daemon.pid)
-                break
+        # Not sooner, even when all couriers have left: it still gives up being the leader, and as long as the lock of a
+        # leader that is gone has not run out (minutes), no other agent takes up a lease.
+        if not daemon.wait(grace + AFTER_GRACE):
+            log.warning("kinesis %s: daemon %d did not end in its grace: killed", self.settings.name, daemon.pid)
         daemon.kill()
 
     def _launch(self, application: str, now: Standing, lock: int) -> Daemon:
