@@ -66,7 +66,7 @@ def render(step: Step, place: Place, profile: str | None = None) -> list[str]:
     if isinstance(step, Pause):
         return [f"sleep {step.seconds}  # {step.why}"]
     if ACCESS_KEY in repr(step.parameters):
-        return _through_stdin(step, place, profile)
+        return _through_file(step, place, profile)
     command = _command(step, place, profile)
     if step.saves:
         name, path = step.saves
@@ -122,12 +122,18 @@ def _variable(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])|\.", "_", name).upper()
 
 
-def _through_stdin(call: Call, place: Place, profile: str | None) -> list[str]:
+def _through_file(call: Call, place: Place, profile: str | None) -> list[str]:
     """What is secret must not be an argument: those are shown to everyone on the machine."""
     document = json.dumps(call.parameters, indent=2).replace(ACCESS_KEY, "${FIREHOSE_ACCESS_KEY}")
     document = re.sub(PLACEHOLDER, lambda match: "${" + _variable(match[0][2:-1]) + "}", document)
     bare = Call(call.service, call.operation, {})
-    return [f"{_command(bare, place, profile)} --cli-input-json file:///dev/stdin <<END", document, "END"]
+    return [
+        "input=$(umask 077; mktemp); trap 'rm -f \"$input\"' EXIT",
+        'cat > "$input" <<END',
+        document,
+        "END",
+        f'{_command(bare, place, profile)} --cli-input-json "file://$input"',
+    ]
 
 
 def _merge(step: Merge, place: Place, profile: str | None) -> list[str]:

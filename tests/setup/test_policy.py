@@ -1,0 +1,236 @@
+"""The agent's policy: only what is in use, and, where moto can enforce it, enough and no more."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from moto.core import set_initial_no_auth_action_count
+
+from edfn_agent.setup.agent_policy import Access, StreamUse, hub, member
+
+from .conftest import ABROAD, HOME, REGION, VPC, printed, run
+
+Client = Callable[..., Any]
+IDENTITY = f"arn:aws:iam::{HOME}:role/edfn-agent"
+
+CONFIG = f"""
+collectors: [udp://192.0.2.10:4739]
+aws:
+  region: {REGION}
+  roles:
+    - {{arn: "arn:aws:iam::{ABROAD}:role/EdfnAgent", external_id: an-external-id}}
+inputs:
+  s3:
+    queues: ["https://sqs.us-east-1.amazonaws.com/{ABROAD}/flow-logs"]
+  cloudwatch_logs:
+    log_groups: [/vpc/flow-logs]
+"""
+
+
+def actions(statements: Any) -> set[str]:
+    found: set[str] = set()
+    for statement in statements:
+        found |= {statement["Action"]} if isinstance(statement["Action"], str) else set(statement["Action"])
+    return found
+
+
+def access(*inputs: str, **more: Any) -> Access:
+    return Access(frozenset(inputs), **more)
+
+
+def test_only_inputs_in_use() -> None:
+    assert not any(action.startswith(("s3:", "sqs:")) for action in actions(member(access("cloudwatch_logs"), HOME)))
+    assert not any(action.startswith("kinesis:") for action in actions(member(access("s3"), HOME)))
+    assert "logs:GetLogEvents" not in actions(member(access("s3"), HOME))
+    assert "logs:DescribeSubscriptionFilters" in actions(member(access("kinesis"), HOME))
+    assert not any(action.startswith("dynamodb:") for action in actions(hub(access("s3"), HOME, "aws", [])))
+
+
+def test_everything_that_discovery_asks_is_in_it() -> None:
+    calls = pytest.importorskip("edfn_agent.inventory.calls")
+    allowed = actions(member(access("s3", "cloudwatch_logs", "kinesis", "firehose"), HOME))
+    assert {call.action for call in calls.ALL} <= allowed
+
+
+def test_known_resources_are_named() -> None:
+    made = member(
+        access(
+            *("s3", "kinesis", "cloudwatch_logs"),
+            buckets=("my-logs/AWSLogs/",),
+            queues=(f"arn:aws:sqs:{REGION}:{HOME}:edfn",),
+            log_groups=("/vpc/flow-logs",),
+            streams=(StreamUse(f"arn:aws:kinesis:{REGION}:{HOME}:stream/a", fan_out=True),),
+            keys=(f"arn:aws:kms:{REGION}:{HOME}:key/1",),
+        ),
+        HOME,
+    )
+    named = {statement["Sid"]: statement["Resource"] for statement in made}
+    assert named["ObjectsRead"] == "arn:aws:s3:::my-logs/AWSLogs/*"
+    assert named["BucketsFind"] == "arn:aws:s3:::my-logs"
+    assert named["QueuesRead"] == f"arn:aws:sqs:{REGION}:{HOME}:edfn"
+    assert named["LogGroupsRead"] == [
+        f"arn:aws:logs:*:{HOME}:log-group:/vpc/flow-logs",
+        f"arn:aws:logs:*:{HOME}:log-group:/vpc/flow-logs:*",
+    ]
+    assert named["StreamsRead"] == f"arn:aws:kinesis:{REGION}:{HOME}:stream/a"
+    assert named["FanOutRead"] == f"arn:aws:kinesis:{REGION}:{HOME}:stream/a/consumer/*"
+    assert named["Decrypt"] == f"arn:aws:kms:{REGION}:{HOME}:key/1"
+
+
+def test_from_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "agent.yaml").write_text(CONFIG)
+    words = ("policy", "-c", str(tmp_path / "agent.yaml"), "--agent-identity", IDENTITY, "--format", "json")
+    found = json.loads(printed(*words))
+    assert found[f"policy EdfnAgentPolicy in {HOME}"]["Statement"] == [
+        {
+            "Sid": "Roles",
+            "Effect": "Allow",
+            "Action": "sts:AssumeRole",
+            "Resource": f"arn:aws:iam::{ABROAD}:role/EdfnAgent",
+        }
+    ]
+    assert found[f"role EdfnAgent in {ABROAD}: trust"]["Statement"] == [
+        {
+            "Effect": "Allow",
+            "Principal": {"AWS": IDENTITY},
+            "Action": "sts:AssumeRole",
+            "Condition": {"StringEquals": {"sts:ExternalId": "an-external-id"}},
+        }
+    ]
+    role = {one["Sid"]: one for one in found[f"role EdfnAgent in {ABROAD}"]["Statement"]}
+    assert role["QueuesRead"]["Resource"] == f"arn:aws:sqs:us-east-1:{ABROAD}:flow-logs"
+    assert role["LogGroupsRead"]["Resource"][0] == f"arn:aws:logs:*:{ABROAD}:log-group:/vpc/flow-logs"
+    assert "StreamsRead" not in role
+
+
+def test_what_is_missing_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "agent.yaml").write_text(CONFIG)
+    assert "--agent-identity ARN" in run("policy", "-c", str(tmp_path / "agent.yaml")).output
+    assert "Which inputs are in use?" in run("policy", "--account", HOME).output
+    assert "Which account?" in run("policy", "--like-edfn").output or "which account" in run("policy").output.lower()
+
+
+def test_made_changed_and_removed(aws: Client, tmp_path: Path) -> None:
+    aws("iam").create_role(RoleName="edfn-agent", AssumeRolePolicyDocument="{}")
+    (tmp_path / "agent.yaml").write_text(CONFIG)
+    words = ["policy", "-c", str(tmp_path / "agent.yaml"), "--agent-identity", IDENTITY]
+    words += ["--assume", f"{ABROAD}=arn:aws:iam::{ABROAD}:role/admin", "--yes"]
+    assert run(*words, "--apply").exit_code == 0
+    attached = aws("iam").list_attached_role_policies(RoleName="edfn-agent")["AttachedPolicies"]
+    assert [one["PolicyName"] for one in attached] == ["EdfnAgentPolicy"]
+    assert aws("iam", ABROAD).get_role(RoleName="EdfnAgent")
+    assert "Nothing to do." in run(*words, "--apply").output
+    (tmp_path / "agent.yaml").write_text(CONFIG + "  kinesis: {}\n")
+    said = run(*words, "--apply").output
+    assert "to change    managed policy EdfnAgentPolicy" in said
+    assert "to change    role EdfnAgent" in said
+    assert "Nothing to do." in run(*words, "--apply").output
+    assert run(*words, "--undo").exit_code == 0
+    assert [one["RoleName"] for one in aws("iam").list_roles()["Roles"]] == ["edfn-agent"]
+    assert aws("iam", ABROAD).list_roles()["Roles"] == []
+    assert aws("iam").list_policies(Scope="Local")["Policies"] == []
+
+
+# --- enforced -----------------------------------------------------------------------------------------------------
+
+
+def as_user(aws: Client, document: str, work: Callable[[Client], None]) -> None:
+    """Run `work` with the clients of a user who has this policy and nothing else, with moto checking every call."""
+    aws("iam").create_user(UserName="edfn")
+    aws("iam").put_user_policy(UserName="edfn", PolicyName="p", PolicyDocument=document)
+    key = aws("iam").create_access_key(UserName="edfn")["AccessKey"]
+    session = boto3.Session(key["AccessKeyId"], key["SecretAccessKey"], region_name=REGION)
+    set_initial_no_auth_action_count(0)(lambda: work(session.client))()
+
+
+def refused(call: Callable[..., Any], **parameters: Any) -> bool:
+    try:
+        call(**parameters)
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] == 403 or "Unauthorized" in str(error):
+            return True
+        raise
+    return False
+
+
+def test_the_agents_policy_is_enough_for_s3_and_no_more(aws: Client, vpc: str) -> None:
+    """setup s3 makes it, setup policy allows it, and a user with that policy alone works through it."""
+    run("s3", "--account", HOME, "--region", REGION, "--vpc", vpc, "--bucket", "my-logs", "--apply", "--yes")
+    url = aws("sqs").get_queue_url(QueueName="edfn-flow-logs")["QueueUrl"]
+    aws("s3").delete_bucket_policy(Bucket="my-logs")  # moto reads its Deny without the condition
+    key = f"AWSLogs/{HOME}/x.log.gz"
+    aws("s3").put_object(Bucket="my-logs", Key=key, Body=b"x")
+    aws("s3").put_object(Bucket="my-logs", Key="other/x.log.gz", Body=b"x")
+    aws("s3").create_bucket(Bucket="others")
+
+    def work(client: Client) -> None:
+        ec2, s3, sqs = client("ec2"), client("s3"), client("sqs")
+        ec2.describe_flow_logs()
+        ec2.describe_network_interfaces()
+        s3.get_bucket_notification_configuration(Bucket="my-logs")
+        messages = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10)["Messages"]
+        assert any(HOME in message["Body"] and "AWSLogs" in message["Body"] for message in messages)
+        assert s3.get_object(Bucket="my-logs", Key=key)["Body"].read() == b"x"
+        sqs.delete_message(QueueUrl=url, ReceiptHandle=messages[0]["ReceiptHandle"])
+        assert refused(s3.get_object, Bucket="my-logs", Key="other/x.log.gz")
+        assert refused(s3.put_object, Bucket="my-logs", Key=key, Body=b"")
+        assert refused(s3.get_bucket_location, Bucket="others")
+        assert refused(sqs.send_message, QueueUrl=url, MessageBody="x")
+        assert refused(ec2.create_flow_logs, ResourceType="VPC", ResourceIds=[vpc], TrafficType="ALL")
+        assert refused(client("logs").describe_log_groups)
+        assert refused(client("kinesis").list_streams)
+
+    queue = f"arn:aws:sqs:{REGION}:{HOME}:edfn-flow-logs"
+    words = ("--bucket", "my-logs/AWSLogs/", "--queue", queue)
+    as_user(aws, printed("policy", "--account", HOME, *words, "--format", "json"), work)
+
+
+def test_the_agents_policy_is_enough_for_log_groups(aws: Client, vpc: str) -> None:
+    run("cloudwatch", "--account", HOME, "--region", REGION, "--vpc", vpc, "--apply", "--yes")
+    aws("logs").create_log_stream(logGroupName="/edfn/flow-logs", logStreamName="eni-1-all")
+
+    def work(client: Client) -> None:
+        logs = client("logs")
+        logs.describe_log_groups()
+        logs.filter_log_events(logGroupName="/edfn/flow-logs")
+        logs.get_log_events(logGroupName="/edfn/flow-logs", logStreamName="eni-1-all")
+        logs.describe_subscription_filters(logGroupName="/edfn/flow-logs")
+        assert refused(logs.delete_log_group, logGroupName="/edfn/flow-logs")
+        assert refused(logs.put_log_events, logGroupName="/edfn/flow-logs", logStreamName="eni-1-all", logEvents=[])
+
+    # moto asks for every action of CloudWatch Logs on `*` and so refuses a policy that names its groups: here the
+    # actions alone are tried, test_known_resources_are_named has the resources.
+    words = ("policy", "--account", HOME, "--log-group", "/edfn/flow-logs", "--format", "json")
+    document = json.loads(printed(*words))
+    for statement in document["Statement"]:
+        statement["Resource"] = "*"
+    as_user(aws, json.dumps(document), work)
+
+
+def test_the_original_policy_is_enough_for_what_it_is_for(aws: Client) -> None:
+    def work(client: Client) -> None:
+        client("ec2").describe_flow_logs()
+        client("ec2").describe_vpcs()
+        assert refused(client("logs").describe_log_groups)
+        assert refused(client("ec2").describe_subnets)
+
+    as_user(aws, printed("policy", "--like-edfn", "--account", HOME, "--format", "json"), work)
+
+
+def test_watched_things_are_checked() -> None:
+    for words, text in (
+        (("--vpc", "subnet-0011223344"), "that is the id of something else (Subnet)"),
+        (("--vpc", "vpc-xyz"), "is not the id of a VPC"),
+        (("--vpc", f"1/eu-west-1/{VPC}"), "is not an AWS account id"),
+        (("--vpc", f"{HOME}/nowhere/{VPC}"), "is not the name of an AWS region"),
+        ((), "nothing is watched"),
+    ):
+        result = run("s3", "--account", HOME, "--region", "eu-west-1", "--bucket", "my-logs", *words)
+        assert result.exit_code in (1, 2)
+        assert text in result.output
