@@ -109,7 +109,7 @@ class Accounts:
         self._living: dict[str, _Living] = {}
         self._by_via: dict[str, _Living] = {}
         self._clients: dict[tuple[str, str, str, str], Any] = {}
-        self._components: Mapping[str, Any] = {}
+        self._loader: Any = None
         self._own: Any = None
         self._own_arn: str | None = None
         self._own_problem: Problem | None = None
@@ -258,10 +258,9 @@ class Accounts:
         # Tokens of the global STS endpoint are not valid in opt-in regions.
         session.set_config_variable("sts_regional_endpoints", "regional")
         with self._lock:
-            if not self._components:
-                self._components = {name: session.get_component(name) for name in ("data_loader", "endpoint_resolver")}
-        for name, component in self._components.items():
-            session.register_component(name, component)
+            if self._loader is None:
+                self._loader = session.get_component("data_loader")
+        session.register_component("data_loader", self._loader)
         if credentials is not None:
             setattr(session, "_credentials", credentials)  # noqa: B010  # boto3 does so, too: there is no public way
         return session

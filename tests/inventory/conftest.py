@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from faultproxy import FaultProxy
+from faultproxy import Call, FaultProxy, Reply, error
 from organisation import DEAD, EXTERNAL_ID, LOGGING, NETWORK, REGIONS, WORKLOAD, Cloud, Organisation, build, role
 
 from edfn_agent.inventory.accounts import Accounts, AwsSettings, RoleSource
@@ -36,6 +37,7 @@ def _no_real_aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def cloud() -> Iterator[Cloud]:
     from moto.server import ThreadedMotoServer
 
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -62,6 +64,7 @@ def organisation(cloud: Cloud, proxy_server: FaultProxy, tmp_path_factory: pytes
     made = build(cloud, tmp_path_factory.mktemp("organisation"))
     key = made.credentials_file.read_text().split("aws_access_key_id = ")[1].split("\n")[0]
     proxy_server.accounts[key] = NETWORK
+    proxy_server.bucket_owners = {"central-logs": LOGGING, "quiet-logs": LOGGING}
     return made
 
 
@@ -88,13 +91,21 @@ def settings(proxy: FaultProxy) -> Settings:
     return make
 
 
+def refuse_role(proxy: FaultProxy, account: str, code: str = "AccessDenied", message: str = "not authorized") -> None:
+    """AssumeRole fails for the role of one account."""
+
+    def rule(call: Call) -> Reply | None:
+        wanted = call.operation == "AssumeRole" and call.parameters["RoleArn"].split(":")[4] == account
+        return error(call, code, message, 403) if wanted else None
+
+    proxy.rules.append(rule)
+
+
 @pytest.fixture
 def all_accounts(organisation: Organisation, proxy: FaultProxy, settings: Settings) -> Accounts:
     """A profile, a role, a role with an external id, and one that is dead."""
     proxy.rules.append(lambda call: None)
-    proxy.refuse(
-        "AccessDenied", "not authorized to perform: sts:AssumeRole", status=403, operation="AssumeRole", account=DEAD
-    )
+    refuse_role(proxy, DEAD)
     return Accounts(
         settings(
             credentials_file=organisation.credentials_file,

@@ -1,7 +1,8 @@
 """A proxy in front of an AWS emulator that knows who calls what, notes it, and can make trouble.
 
-It reads region, service and key from the signature, and the operation from the target header, the form or the path. The
-account comes from the answers of AssumeRole it has seen, else from `accounts` (key -> account). Rules are tried in order.
+It reads region, service and key from the signature, and the operation from the target header, the form or the path.
+The account comes from the answers of AssumeRole it has seen, else from `accounts` (key -> account). Rules are tried in
+order.
 """
 
 from __future__ import annotations
@@ -60,6 +61,9 @@ class FaultProxy:
     accounts: dict[str, str] = field(default_factory=dict)
     rules: list[Fault] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
+    bucket_owners: dict[str, str] = field(
+        default_factory=dict
+    )  # others are denied, as they are without a bucket policy
     page_size: int | None = None  # most items in an EC2 answer
     assumed_for: float | None = None  # seconds that answers of AssumeRole are valid, whatever was asked
     default_account: str = "123456789012"
@@ -135,6 +139,10 @@ class FaultProxy:
                 fault = rule(call)
                 if fault is not None:
                     return fault
+        if call.service == "s3":
+            bucket = path.split("/")[1].partition("?")[0]
+            if self.bucket_owners.get(bucket, call.account) != call.account:
+                return error(call, "AccessDenied", "Access Denied", 403)
         start = 0
         if call.service == "ec2" and self.page_size:
             start = int(call.parameters.get("NextToken", "0"))
