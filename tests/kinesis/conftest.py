@@ -155,7 +155,7 @@ def client(service: str, url: str, account: str = ACCOUNT) -> Any:
 
 
 class Sts(ThreadingHTTPServer):
-    """AssumeRole as AWS answers it, with keys that the emulators take for the role's account. Keeps what it was asked."""
+    """AssumeRole as AWS answers it, with keys that the emulators take for the role's. Keeps what it was asked."""
 
     def __init__(self) -> None:
         self.asked: list[dict[str, str]] = []

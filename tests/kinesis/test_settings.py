@@ -111,6 +111,7 @@ def test_streams_are_told_apart_by_account_region_and_name() -> None:
 @pytest.mark.parametrize(("shards", "heap"), [(None, 384), (1, 192), (4, 384), (20, 1408)])
 def test_the_heap_follows_the_shards(shards: int | None, heap: int) -> None:
     assert flags(shards) == [
+        "-Xms16m",
         "-XX:+UseSerialGC",
         "-XX:TieredStopAtLevel=1",
         "-Xss512k",
