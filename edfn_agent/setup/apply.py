@@ -74,7 +74,7 @@ def carry_out(plan: Plan, aws: Aws, items: list[Item], say: Callable[[str], None
                 take(step, resource.place, aws)
         except (BotoCoreError, ClientError, SetupError) as error:
             raise SetupError(
-                f"{describe(resource)} in {resource.place}: {error}. What was made before it is there; "
+                f"{describe(resource)} in {resource.place}: {str(error).rstrip('.')}. What was made before it is there; "
                 "run the same command again when this is mended, or with --undo to remove it"
             ) from error
         say(f"{'made' if item.seen.state is State.MISSING else 'changed'}  {describe(resource)}")

@@ -347,6 +347,9 @@ def _(destination: Destination, aws: Aws, tag: Tag) -> Seen:
     for one in found:
         if one["destinationName"] != destination.name:
             continue
+        tagged = _tagged(client.list_tags_for_resource(resourceArn=one["arn"]).get("tags"))
+        if tagged != tag.value:
+            return _foreign("--destination", tagged)
         if one["targetArn"] != destination.target_arn:
             return Seen(State.CONFLICT, detail=f"it sends to {one['targetArn']}; choose another --destination")
         if _same(_loaded(one.get("accessPolicy")), policy(destination.statements)):

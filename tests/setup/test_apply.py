@@ -126,10 +126,7 @@ def test_other_peoples_things_are_left_alone(aws: Client, vpc: str) -> None:
     result = run(*words, "--apply", "--yes")
     assert result.exit_code == 1
     assert "bucket shared in 123456789012 us-east-1: it was there before" in result.output
-    assert (
-        everything(aws)["queues"] == ["https://sqs.us-east-1.amazonaws.com/123456789012/theirs"]
-        or len(everything(aws)["queues"]) == 1
-    )
+    assert len(everything(aws)["queues"]) == 1  # theirs: nothing was made
     words = (*words, "--existing-bucket")
     apply(*words)
     found = json.loads(aws("s3").get_bucket_policy(Bucket="shared")["Policy"])["Statement"]
@@ -208,13 +205,15 @@ def test_firehose_across_accounts(aws: Client, vpc_abroad: str) -> None:
     assert everything(aws)["roles"] == []
 
 
-def test_central(aws: Client, vpc: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_central(aws: Client, vpc: str) -> None:
     """Document 001. moto refuses a subscription filter with the destination of another account, so both are one."""
     words = ("central", *HERE, "--bucket", "central-logs", "--vpc", vpc)
     result = run(*words, "--apply", "--yes")
-    assert result.exit_code in (0, 1)
-    if result.exit_code == 1:  # moto 5.2: a destination is no target of a filter; everything before it was made
-        assert "subscription filter AllTraffic" in result.output
+    # moto 5.2 does not take a destination for the target of a filter, not even in one account: the last step fails
+    # there, and what was made before it can be seen, and removed.
+    assert result.exit_code == 1
+    assert "Error: subscription filter AllTraffic" in result.output
+    assert "or with --undo to remove it" in result.output
     found = everything(aws)
     assert found["buckets"] == ["central-logs"]
     assert found["delivery"] == [NAME]

@@ -113,7 +113,7 @@ def test_cfn_lint(words: tuple[str, ...]) -> None:
     found = templates(*words)
     assert found or "existing" in words
     for template in found:
-        faults = api.lint(json.dumps(template), regions=["us-east-1", "eu-west-1"])
+        faults = api.lint(json.dumps(template), regions=["eu-west-1"])
         assert [f"{fault.rule.id} {fault.message} {fault.path}" for fault in faults] == []
 
 

@@ -202,7 +202,7 @@ def test_the_agents_policy_is_enough_for_log_groups(aws: Client, vpc: str) -> No
         logs.get_log_events(logGroupName="/edfn/flow-logs", logStreamName="eni-1-all")
         logs.describe_subscription_filters(logGroupName="/edfn/flow-logs")
         assert refused(logs.delete_log_group, logGroupName="/edfn/flow-logs")
-        assert refused(logs.put_log_events, logGroupName="/edfn/flow-logs", logStreamName="eni-1-all", logEvents=[])
+        assert refused(logs.put_retention_policy, logGroupName="/edfn/flow-logs", retentionInDays=1)
 
     # moto asks for every action of CloudWatch Logs on `*` and so refuses a policy that names its groups: here the
     # actions alone are tried, test_known_resources_are_named has the resources.
