@@ -126,9 +126,17 @@ class Destination:
                 interrupted.rest = [(exporter, left), *runs[number + 1 :]] if left else runs[number + 1 :]
                 raise
         if self.transport.reliable:
+            self._drain()
+
+    def _drain(self) -> None:
+        """Until all of it has left for good; a session that ends before that takes it all along."""
+        try:
             while not self.transport.drain(1.0):
                 if self._wait(0.0):
                     raise Stopped(f"{self.transport.name}: does not take what was sent")
+        except TransportDown as error:
+            self._went_down(error)
+            raise _Interrupted(0) from error
 
     def _announce(self, runs: Runs, known: Tables, domains: Callable[[Exporter], int]) -> bool:
         """Templates and options that are due for these runs. True when some are new to the collector."""

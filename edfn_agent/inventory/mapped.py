@@ -100,7 +100,9 @@ class MappedDirectory:
         return self._exporter(tgw_id)
 
     def exporter_of_interface(self, interface_id: str) -> Exporter | None:
-        return self._exporter(interface_id) if interface_id in self._addresses else None
+        """Interfaces with one address are one exporter."""
+        address = self._addresses.get(interface_id)
+        return None if address is None else self._exporter(str(address), address)
 
     def exporter_of_subnet(self, subnet_id: str) -> Exporter | None:
         return None
