@@ -73,8 +73,9 @@ def carry_out(plan: Plan, aws: Aws, items: list[Item], say: Callable[[str], None
             for step in steps:
                 take(step, resource.place, aws)
         except (BotoCoreError, ClientError, SetupError) as error:
+            said = str(error).rstrip(".")
             raise SetupError(
-                f"{describe(resource)} in {resource.place}: {str(error).rstrip('.')}. What was made before it is there; "
+                f"{describe(resource)} in {resource.place}: {said}. What was made before it is there; "
                 "run the same command again when this is mended, or with --undo to remove it"
             ) from error
         say(f"{'made' if item.seen.state is State.MISSING else 'changed'}  {describe(resource)}")

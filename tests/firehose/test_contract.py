@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from edfn_agent.delivery import Outcome
+from edfn_agent.delivery import Delivery, Outcome
 from edfn_agent.formats.layout import DEFAULT, Layout
+from edfn_agent.formats.reader import Reader
 from edfn_agent.inputs.firehose import EndpointError, EndpointSettings, FirehoseEndpoint
 
 from .conftest import KEY, STREAM, Firehose, Pipeline, Serve, body_of, read_answer
@@ -114,6 +115,38 @@ def test_a_failure_of_the_agent_is_not_an_acknowledgement(serve: Serve) -> None:
 
     _, firehose = serve(submit=broken)
     assert firehose.post([RECORD]).status == 503
+
+
+def test_every_shape_of_record_is_read(serve: Serve) -> None:
+    """Through the real reader: what a flow log writes, with and without line ends, and a subscription's envelopes."""
+    reader, flows = Reader(), []
+    envelope = {
+        "messageType": "DATA_MESSAGE",
+        "owner": "111111111111",
+        "logGroup": "vpc-flow-logs",
+        "logStream": "eni-0a-all",
+        "subscriptionFilters": ["AllTraffic"],
+        "logEvents": [{"id": str(number), "timestamp": 1700000000000, "message": LINE.decode()} for number in range(3)],
+    }
+
+    def submit(delivery: Delivery) -> None:
+        for batch in (*reader.feed(delivery), *reader.flush()):
+            flows.append((batch.origin.account_id, batch.rows))
+            batch.release()
+        delivery.release()
+
+    _, firehose = serve(submit=submit)
+    member = gzip.compress(json.dumps(envelope).encode())
+    for records in ([RECORD, RECORD], [RECORD + b"\n"], [LINE, LINE], [LINE + b"\n"], [member, member], [member, LINE]):
+        assert firehose.post(records).status == 200
+    assert flows == [
+        (None, 2),
+        (None, 1),
+        (None, 2),
+        (None, 1),
+        *[("111111111111", rows) for rows in (6, 3)],
+        (None, 1),
+    ]
 
 
 # --- replays ------------------------------------------------------------------------------------------------------

@@ -190,6 +190,12 @@ def test_flow_logs_to_s3() -> None:
     queue = literal["QueuePolicy"]["Properties"]["PolicyDocument"]["Statement"][0]
     assert queue["Condition"] == {"ArnLike": {"aws:SourceArn": "arn:aws:s3:*:*:bucket-name"}}
     assert literal["Queue"]["Properties"]["ReceiveMessageWaitTimeSeconds"] == 20
+    today = resources(*words)["QueuePolicy"]["Properties"]["PolicyDocument"]["Statement"][0]
+    assert today["Principal"] == {"Service": "s3.amazonaws.com"}
+    assert today["Condition"] == {
+        "ArnEquals": {"aws:SourceArn": "arn:aws:s3:::bucket-name"},
+        "StringEquals": {"aws:SourceAccount": DESTINATION},
+    }
     write = resources(*words, "--hive")["BucketPolicy"]["Properties"]["PolicyDocument"]["Statement"][0]
     assert write["Resource"] == f"arn:aws:s3:::bucket-name/AWSLogs/aws-account-id={DESTINATION}/*"
     assert write["Condition"] == {

@@ -14,9 +14,9 @@ import pytest
 from botocore.session import Session
 from cfnlint import api
 
-from edfn_agent.setup.commandline import script
+from edfn_agent.config import load
 
-from .conftest import VPC, printed, templates
+from .conftest import VPC, printed, run, templates
 
 HERE = ("--account", "123456789012", "--region", "eu-west-1")
 EVERYTHING = {
@@ -215,6 +215,22 @@ def test_every_service_principal_is_conditioned() -> None:
     assert loose == exceptions
 
 
+def test_the_agent_takes_the_configuration_that_is_printed(tmp_path: Path) -> None:
+    for label, words in EVERYTHING.items():
+        if words[0] == "policy":
+            continue
+        shown = run(*words).stderr
+        text = shown.partition("# The agent's configuration to read it:\n")[2]
+        assert text.startswith("inputs:\n"), label
+        if words[0] == "firehose-http":  # its files are not on this machine
+            for name in ("firehose.pem", "firehose.key", "firehose-access-key"):
+                (tmp_path / name).write_text("x")
+            text = text.replace("/etc/edfn-agent", str(tmp_path))
+        (tmp_path / "agent.yaml").write_text(f"collectors: [udp://192.0.2.10:4739]\n{text}")
+        config = load(tmp_path / "agent.yaml")
+        assert any((config.inputs.s3, config.inputs.cloudwatch_logs, config.inputs.kinesis, config.inputs.firehose))
+
+
 def test_scripts_are_bash() -> None:
     import subprocess
 
@@ -222,4 +238,3 @@ def test_scripts_are_bash() -> None:
         text = printed(*words, "--format", "cli")
         subprocess.run(["bash", "-n"], input=text, text=True, check=True)
         assert "%{" not in text
-    assert script is not None
