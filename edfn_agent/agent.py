@@ -90,6 +90,7 @@ class Agent:
         self._traffic: dict[str, tuple[int, float]] = {}
         self._traffic_lock = threading.Lock()
         self._modes: dict[str, str] = {}
+        self._newest: dict[tuple[str, str], float] = {}  # (input, source) -> end of its newest flow, Unix seconds
         self._totals: dict[tuple[int, str], int] = {}
         self._discovering = threading.Lock()
         self._opening = threading.Lock()
@@ -271,7 +272,9 @@ class Agent:
         now = time.time()
         end = batch.integers("end")
         if end is not None:
-            metrics.input_lag.labels(batch.origin.input, batch.origin.source).set(now - int(end.values.max()) / 1000)
+            newest = int(end.values.max()) / 1000
+            source = (batch.origin.input, batch.origin.source)
+            self._newest[source] = max(newest, self._newest.get(source, 0.0))
         per_exporter = np.bincount(flows.exporter, minlength=1).tolist()
         with self._traffic_lock:
             for code, number in enumerate(per_exporter):
@@ -330,6 +333,9 @@ class Agent:
     def _figures(self) -> None:
         metrics = self.metrics
         metrics.bytes_in_flight.set(self._pipeline.octets_in_flight)
+        now = time.time()
+        for source, newest in list(self._newest.items()):
+            metrics.input_lag.labels(*source).set(now - newest)  # grows while nothing comes
         for destination in self._exporter.destinations:
             transport = destination.transport
             mode = getattr(transport, "mode_reason", "")
@@ -425,14 +431,14 @@ class Agent:
             transport_of(where, address_mode=config.exporters.address_mode, tls=tls, report=report),
             max_message_size=ipfix.max_message_size,
             template_refresh=ipfix.template_refresh,
-            pace=Pace(ipfix.records_per_second / max(1, self.workers)),
+            pace=Pace(ipfix.records_per_second / max(1, self.workers), sleep=self._wait_for_collector),
             required=collector.required,
             wait=self._wait_for_collector,
             report=report,
         )
 
     def _wait_for_collector(self, seconds: float) -> bool:
-        """Waiting for a collector that is down is not being stuck. True: wait no longer."""
+        """Waiting for a collector's pace or return is not being stuck. True: wait no longer."""
         end = time.monotonic() + seconds
         while not self._gave_up.is_set() and (left := end - time.monotonic()) > 0:
             self.progress.moved("sending")

@@ -26,6 +26,10 @@ SHORT_LIFE = 60.0
 """Seconds. A worker that dies sooner is restarted after a pause that grows."""
 
 
+STUCK = 60.0
+"""Seconds without a look at the workers, which takes a fifth of one."""
+
+
 class Workers:
     """Starts and watches the workers of one installation."""
 
@@ -39,11 +43,12 @@ class Workers:
         self._due: dict[int, float] = dict.fromkeys(range(count), 0.0)
         self._pipes: dict[int, int] = {}
         self._ready: set[int] = set()
-        self._stopping = threading.Event()
+        self._looked_at = time.monotonic()
 
     def run(self, stop: threading.Event, grace: float) -> int:
         """Until `stop`, then until the workers have ended. The exit status: 0 when all ended well."""
         while not stop.is_set():
+            self._looked_at = time.monotonic()
             self._start_due()
             self._hear()
             self._bury()
@@ -55,8 +60,9 @@ class Workers:
                 process.send_signal(number)
 
     @property
-    def all_alive(self) -> bool:
-        return len(self._processes) == self._count and all(p.poll() is None for p in self._processes.values())
+    def looks_after(self) -> bool:
+        """Whether the parent itself gets on with its work: a dead worker is restarted, not the service."""
+        return time.monotonic() - self._looked_at < STUCK
 
     def _start_due(self) -> None:
         now = time.monotonic()

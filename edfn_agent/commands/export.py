@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from edfn_agent.enrich import Enricher
     from edfn_agent.export.exporter import Destination
     from edfn_agent.formats.batch import BadLine
-    from edfn_agent.inventory.mapped import MappedDirectory
 
 SHOWN_BAD_LINES = 5
 """Malformed lines shown per file; all are counted."""
@@ -45,6 +45,12 @@ SHOWN_BAD_LINES = 5
     help="JSON or YAML: vpc-id, interface-id or account-id to exporter address.",
 )
 @click.option("--exporter", metavar="ADDRESS", help="Exporter address of everything the map does not name.")
+@click.option(
+    "--inventory",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="What `edfn-agent run-now --save-inventory FILE` wrote: names, both sides of each flow, exporters.",
+)
 @click.option(
     "--exporter-address",
     type=click.Choice(["auto", "source", "field"]),
@@ -108,7 +114,7 @@ def export(**options: Any) -> None:
 
 
 def _run(options: dict[str, Any], layout: Any) -> int:
-    from edfn_agent.enrich import Enricher, Flows
+    from edfn_agent.enrich import Flows
     from edfn_agent.export.exporter import FlowExporter
     from edfn_agent.export.mapping import wanted_columns
     from edfn_agent.export.rows import Settings
@@ -124,7 +130,7 @@ def _run(options: dict[str, Any], layout: Any) -> int:
         packet_addresses=options["packet_addresses"],
         egress_zero_on_reject=options["egress_zero_on_reject"],
     )
-    directory = _directory(options)
+    enricher = _enricher(options)
     destinations = _destinations(options)
     exporter = FlowExporter(settings, destinations)
     wanted = wanted_columns(settings.profile, settings.packet_addresses)
@@ -133,7 +139,7 @@ def _run(options: dict[str, Any], layout: Any) -> int:
     def observe(flows: Flows) -> None:
         bad_lines.show(flows.batch.bad_lines)
 
-    pipeline = Pipeline(lambda: Reader(wanted), Enricher(directory), exporter, observe=observe)
+    pipeline = Pipeline(lambda: Reader(wanted), enricher, exporter, observe=observe)
     names = list(files.walk(options["files"]))
     failed: list[tuple[str, str]] = []
     began = time.monotonic()
@@ -203,7 +209,8 @@ def _enterprise_number(options: dict[str, Any]) -> int | None:
     return number
 
 
-def _directory(options: dict[str, Any]) -> MappedDirectory:
+def _enricher(options: dict[str, Any]) -> Enricher:
+    from edfn_agent.enrich import Enricher
     from edfn_agent.inventory.mapped import MapError, MappedDirectory, exporter_address, read_map
 
     try:
@@ -213,7 +220,14 @@ def _directory(options: dict[str, Any]) -> MappedDirectory:
         raise click.UsageError(f"--exporter-map: {error}") from None
     except ValueError as error:
         raise click.UsageError(f"--exporter: {error}") from None
-    return MappedDirectory(addresses, default)
+    if not options["inventory"]:
+        return Enricher(MappedDirectory(addresses, default))
+    from edfn_agent.inventory.surroundings import InventoryError, from_file
+
+    try:
+        return from_file(options["inventory"], addresses, default, names=options["profile"] == "aws")
+    except InventoryError as error:
+        raise click.UsageError(f"--inventory: {error}") from None
 
 
 def _destinations(options: dict[str, Any]) -> list[Destination]:
@@ -222,7 +236,7 @@ def _destinations(options: dict[str, Any]) -> list[Destination]:
     from edfn_agent.export.transports import file_transport, parse_collector, transport_of
 
     mode = options["exporter_address"]
-    if mode == "auto" and not options["exporter_map"] and not options["exporter"]:
+    if mode == "auto" and not (options["exporter_map"] or options["exporter"] or options["inventory"]):
         mode = "field"  # addresses that nobody chose are fit to tell VPCs apart, not to send packets from
     try:
         transports = [

@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -31,7 +31,10 @@ _json = click.option("--json", "as_json", is_flag=True, help="One JSON object on
 @click.command("run-now")
 @_config
 @_json
-def run_now(file: str | None, as_json: bool) -> None:
+@click.option(
+    "--save-inventory", metavar="FILE", type=click.File("w"), help="Write what was found, for `export --inventory`."
+)
+def run_now(file: str | None, as_json: bool, save_inventory: IO[str] | None) -> None:
     """Ask every account and region now, print what is there, and keep it for the exporter.
 
     Accounts, VPCs with their exporter addresses, Kinesis streams, log groups, buckets with their queues, and at the end
@@ -50,6 +53,8 @@ def run_now(file: str | None, as_json: bool) -> None:
                 changed = survey.discover(progress)
         except NoRegion as error:
             _stop(str(error))
+        if save_inventory is not None:
+            json.dump(survey.snapshot.to_json(), save_inventory)
         found = report.run_now(survey, config)
         if as_json:
             click.echo(json.dumps(found, indent=2))
@@ -127,7 +132,7 @@ def release(outer: str | None, file: str | None, vpc: str) -> None:
 
 @exporters.command("import")
 @_config
-@click.argument("table", type=click.File("r"), metavar="FILE.csv")
+@click.argument("table", type=click.File("r", encoding="utf-8-sig"), metavar="FILE.csv")
 @click.pass_obj
 def import_(outer: str | None, file: str | None, table: Any) -> None:
     """Set addresses from a CSV file with the columns vpc_id and exporter: all of it, or nothing.

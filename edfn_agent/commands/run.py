@@ -76,6 +76,9 @@ def _configure_log(config: Config) -> Any:
     from edfn_agent.ops import logs
 
     secrets = [role.external_id.get_secret_value() for role in config.aws.roles if role.external_id]
+    key_file = config.inputs.firehose.access_key_file if config.inputs.firehose else None
+    if key_file is not None and key_file.is_file():
+        secrets += key_file.read_text(errors="replace").split()
     return logs.configure(config.log.level, config.log.format, secrets=secrets)
 
 
@@ -129,6 +132,8 @@ def _work(config: Config, path: Path, worker: int, signals: _Signals) -> int:
         notifier.ready("reading")
         say_ready()
         log.info("ready")
+    elif not signals.stop.is_set():
+        return 1  # the thread has said why; systemd starts the service again
     watchdog.start()
     current = _configure_log(config)
     while not signals.stop.wait(1.0):
@@ -182,7 +187,7 @@ def _parent(config: Config, path: Path, signals: _Signals) -> int:
 
     workers = Workers(command, config.workers, lambda: notifier.ready(f"{config.workers} workers"))
     signal.signal(signal.SIGHUP, lambda *_: workers.signal(signal.SIGHUP))
-    watchdog = Watchdog(notifier, lambda: True)  # the parent only waits; a dead worker is restarted, not the service
+    watchdog = Watchdog(notifier, lambda: workers.looks_after)
     watchdog.start()
     status = workers.run(signals.stop, config.shutdown_timeout + STUCK_AFTER)
     notifier.stopping()

@@ -21,6 +21,9 @@ UNATTRIBUTED = "unattributed"
 DEFAULT_POOL = IPv4Network("100.64.0.0/16")
 """Shared address space (RFC 6598): where exporters get an address that nobody named one for."""
 
+MOST_INDEX = 0x7FFFFFFF
+"""Interface indexes are 1 to 2**31-1, as ifIndex is (RFC 2863)."""
+
 _KEY = re.compile(r"(vpc|eni|tgw)-[0-9a-f]+|[0-9]{12}")
 
 
@@ -121,7 +124,7 @@ class MappedDirectory:
     def interface(self, interface_id: str) -> Interface:
         known = self._interfaces.get(interface_id)
         if known is None:
-            index = _free(stable_number(interface_id, 0x7FFFFFFF), 0x7FFFFFFF, self._indexes)
+            index = free_number(stable_number(interface_id, MOST_INDEX), MOST_INDEX, self._indexes)
             self._indexes[index] = interface_id
             known = self._interfaces[interface_id] = Interface(index, interface_id)
         return known
@@ -129,7 +132,7 @@ class MappedDirectory:
     def _exporter(self, key: str, address: IPv4Address | None = None) -> Exporter:
         known = self._exporters.get(key)
         if known is None:
-            domain = _free(stable_number(key, 0xFFFFFF), 0xFFFFFF, self._domains)
+            domain = free_number(stable_number(key, 0xFFFFFF), 0xFFFFFF, self._domains)
             self._domains.add(domain)
             address = address or self._addresses.get(key) or self._default
             origin = "configured"
@@ -143,7 +146,7 @@ class MappedDirectory:
     def _from_pool(self, key: str) -> IPv4Address:
         hosts = max(1, self._pool.num_addresses - 2)
         taken = {int(address) - int(self._pool.network_address) for address in self._pooled}
-        offset = _free(stable_number(key, hosts), hosts, taken)
+        offset = free_number(stable_number(key, hosts), hosts, taken)
         address = self._pool.network_address + offset
         self._pooled.add(address)
         return address
@@ -154,7 +157,7 @@ def stable_number(key: str, most: int) -> int:
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % most + 1
 
 
-def _free(number: int, most: int, taken: Mapping[int, object] | set[int]) -> int:
+def free_number(number: int, most: int, taken: Mapping[int, object] | set[int]) -> int:
     for _ in range(most):
         if number not in taken:
             return number

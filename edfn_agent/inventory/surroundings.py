@@ -8,18 +8,21 @@ a flow costs one look-up in a table. Never: calls to AWS. A new snapshot means n
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edfn_agent.delivery import Origin
-from edfn_agent.enrich import EGRESS, INGRESS, UNKNOWN_DIRECTION, Around, Interface, Slots
+from edfn_agent.enrich import EGRESS, INGRESS, UNKNOWN_DIRECTION, Around, Enricher, Interface, Slots
 from edfn_agent.formats.batch import AddressColumn, Dictionary, FlowBatch, StringColumn
 from edfn_agent.inventory import model
 from edfn_agent.inventory.exporters import UNATTRIBUTED, Exporter, Exporters
+from edfn_agent.inventory.mapped import DEFAULT_POOL, MOST_INDEX, free_number, stable_number
 from edfn_agent.inventory.prefixes import PrefixTable
 from edfn_agent.inventory.sources import SourcePlan
 
@@ -419,3 +422,38 @@ class _Cache:
             answers[misses] = fresh[which]
             self._high[at[rows]], self._low[at[rows]], self._answers[at[rows]] = high[rows], low[rows], fresh
         return answers
+
+
+class InventoryError(ValueError):
+    """An inventory file that cannot be used."""
+
+
+def from_file(
+    path: Path, addresses: Mapping[str, IPv4Address], default: IPv4Address | None, *, names: bool
+) -> Enricher:
+    """An Enricher from a stored snapshot, without a state: for `export --inventory`. Raises InventoryError."""
+    try:
+        snapshot = model.Snapshot.from_json(json.loads(path.read_text()))
+    except (OSError, ValueError) as error:
+        raise InventoryError(f"{path}: {error}") from None
+    configured = {key: address for key, address in addresses.items() if key.startswith(("vpc-", "tgw-"))}
+    if default is not None:
+        configured.setdefault(UNATTRIBUTED, default)
+    exporters = Exporters(configured, [DEFAULT_POOL], None, snapshot)
+    directory = InventoryDirectory(snapshot, exporters, stateless_indexes())
+    return Enricher(directory, InventorySurroundings(snapshot, directory, names=names))
+
+
+def stateless_indexes() -> Indexes:
+    """Interface indexes that follow from the ids alone, so that two runs agree with nothing stored."""
+    taken: dict[int, str] = {}
+    known: dict[str, int] = {}
+
+    def indexes(names: Mapping[str, str]) -> Mapping[str, int]:
+        for key in names:
+            if key not in known:
+                known[key] = free_number(stable_number(key, MOST_INDEX), MOST_INDEX, taken)
+                taken[known[key]] = key
+        return {key: known[key] for key in names}
+
+    return indexes
