@@ -80,7 +80,7 @@ class Handed:
     ids: Page
     oldest: int
     text: bytes
-    about: dict[str, Any]
+    about: dict[str, str | int]
 
 
 class GroupReader:
@@ -119,6 +119,7 @@ class GroupReader:
         self._swept_to = 0  # everything before this has been read by a complete sweep
         self._again: int | None = None  # oldest event that was returned and not read again yet
         self._reading_again: int | None = None  # the same, while a sweep is about it
+        self._reading_from: int | None = None  # where the reading under way began: its ids are needed from there on
         self._cursor: dict[str, Any] = {}  # as stored
         self._ids = EventIds()
         self._unstored: set[int] = set()
@@ -178,8 +179,9 @@ class GroupReader:
         sweep = sweep or self._clock.monotonic() >= self._sweep_at
         start = self._floor if sweep else max(self._floor, self._newest - int(TAIL * 1000))
         calls = self._calls.made
-        if sweep:
-            with self._lock:
+        with self._lock:
+            self._reading_from = start
+            if sweep:
                 self._reading_again, self._again = self._again, None
         try:
             self._read(start, end, tail=not sweep)
@@ -188,6 +190,9 @@ class GroupReader:
                 self._return(self._reading_again)
                 self._reading_again = None
             raise
+        finally:
+            with self._lock:
+                self._reading_from = None
         self._came_back()
         self._record.succeeded("read")
         if not sweep:
@@ -224,7 +229,7 @@ class GroupReader:
         times = np.array([event.time for event in events], dtype=np.int64)
         ids = np.array([event.id for event in events], dtype=np.uint64)
         with self._lock:
-            fresh = self._ids.new(times, ids) & (times >= self._floor)
+            fresh = self._ids.new(times, ids)
             self._metrics.events_again.inc(int(len(events) - fresh.sum()))
             if not fresh.any():
                 return
@@ -232,7 +237,8 @@ class GroupReader:
             new = [event for event, is_new in zip(events, fresh, strict=True) if is_new]
             text = "".join(event.message.rstrip("\r\n") + "\n" for event in new).encode("utf-8", "replace")
             oldest, newest = int(times[fresh].min()), int(times[fresh].max())
-            about = {"log_group": self.group.arn, "from": oldest, "to": newest, "events": len(new)}
+            where = {"account_id": self.group.account_id, "region": self.group.region, "log_group": self.group.name}
+            about = where | {"from": oldest, "to": newest, "events": len(new)}
             handed = Handed(self._ids.hand_over(times[fresh], ids[fresh]), oldest, text, about)
             self._pending.add(handed)
             self._newest = max(self._newest, newest)
@@ -301,7 +307,7 @@ class GroupReader:
     def _advance(self) -> None:
         """The floor follows the sweeps, but not past what is on its way or has to come again."""
         held = [handed.oldest for handed in self._pending]
-        held += [oldest for oldest in (self._again, self._reading_again) if oldest is not None]
+        held += [oldest for oldest in (self._again, self._reading_again, self._reading_from) if oldest is not None]
         self._floor = max(self._floor, min([self._swept_to, *held]))
 
     # The cursor

@@ -226,7 +226,9 @@ class QueueReader:
     def receive(self, room: int) -> list[Any]:
         client, url = self._call()
         self._refresh_facts(client, url)
-        request: dict[str, Any] = {"QueueUrl": url, "MaxNumberOfMessages": room, "WaitTimeSeconds": self.settings.wait}
+        # While it is not known to work, the answer is wanted at once: readiness does not wait for a long poll.
+        wait = self.settings.wait if self._record.get().ok else 0
+        request: dict[str, Any] = {"QueueUrl": url, "MaxNumberOfMessages": room, "WaitTimeSeconds": wait}
         request["MessageSystemAttributeNames"] = ["ApproximateReceiveCount"]
         if self._facts.asked_timeout is not None:
             request["VisibilityTimeout"] = self._facts.asked_timeout
@@ -323,6 +325,9 @@ class QueueReader:
 
     def read(self, job: Job) -> None:
         """Open the object, hand it over, and see that the job is settled (now, or by the delivery later)."""
+        pause = self._hold_until - self._clock.monotonic()
+        if pause > 0:  # received before the others were refused; it is the next to find out
+            self._clock.wait(self._stopping, pause)
         if self._stopping.is_set():
             self._settle(job, Outcome.RETURNED, "the agent stops")
         elif self._sent.contains(job.ref, job.message.held.name, job.message.several):
@@ -356,7 +361,8 @@ class QueueReader:
     def _refused(self, failed: ReadFailed) -> None:
         with self._room:
             self._failures += 1
-            if self._failures >= FAILURES_IN_A_ROW:
+            holding = self._clock.monotonic() < self._hold_until
+            if self._failures >= FAILURES_IN_A_ROW and not holding:
                 self._hold_until = self._clock.monotonic() + self._record.failed("objects", failed.reason)
 
     def _read_well(self) -> None:

@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 
 from edfn_agent.delivery import Outcome
+from edfn_agent.inputs.claims import Claims
+from edfn_agent.inputs.clock import Clock
+from edfn_agent.inputs.queue_reader import QueueReader
 from edfn_agent.inputs.queues import Queue
 from edfn_agent.inputs.s3 import S3Input, Settings
 from tests.inputs import faults
@@ -351,6 +354,35 @@ def test_a_dead_queue_stops_no_other(world: World, sink: Sink, start: Any, metri
     assert dead.next_try is not None
     assert f"account {ACCOUNT}" in dead.error
     assert sample(metrics, "edfn_source_failing", input="s3", source=nowhere.name) == 1
+
+
+def test_a_permission_that_is_missing_pauses_the_queue_not_only_the_objects(
+    world: World, sink: Sink, start: Any
+) -> None:
+    world.announce()
+    world.set_attributes(VisibilityTimeout="600")
+    world.proxy.rules.append(on("GET", faults.DENIED))
+    for number in range(12):
+        world.put(KEY.format(f"{number:04x}"))
+    input = start(concurrency=1)
+    until(lambda: input.health()[0].ok is False)
+    threading.Event().wait(0.4)  # the first pause is about a second
+    assert len(world.proxy.calls("GET")) < 12
+    assert "s3:GetObject is missing" in input.health()[0].error
+    world.proxy.rules.clear()
+    until(lambda: input.health()[0].ok)
+    assert sink.read
+
+
+def test_what_never_comes_to_its_end_is_not_read_again(world: World, sink: Sink, state: Any, metrics: Any) -> None:
+    """A message that kills the agent each time has no dead-letter queue to go to."""
+    world.send(event(world.bucket, KEY.format("a1")))
+    received = world.sqs.receive_message(QueueUrl=world.url)["Messages"][0]
+    settings = Settings(max_receives=3)
+    reader = QueueReader(Queue.parse(world.arn), world.clients, sink, state, metrics, settings, Claims(), Clock())
+    reader.take(received | {"Attributes": {"ApproximateReceiveCount": "10"}})
+    assert "never came to an end" in state.quarantine.list()[0].reason
+    assert sink.read == []
 
 
 def test_a_bucket_in_another_region_is_read_there(world: World, sink: Sink, start: Any) -> None:
