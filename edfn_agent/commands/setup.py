@@ -132,7 +132,7 @@ _output = _all(
 _bucket = _all(
     click.option("--bucket", required=True, metavar="NAME", help="The bucket that the agent reads."),
     click.option("--existing-bucket", is_flag=True, help="It is there already: add to its policy and notifications."),
-    click.option("--prefix", default="", metavar="PREFIX", help="In front of every key, like flow-logs/."),
+    click.option("--prefix", default="", metavar="PREFIX", help="In front of every key (Firehose: flow-logs/)."),
     click.option("--suffix", default="", metavar="SUFFIX", help="Only such objects are told to the queue."),
     click.option("--queue", default="", metavar="NAME", help="The queue.  [default: the name]"),
     click.option("--kms", default="", metavar="new|ARN", help="Encrypt with a new KMS key, or with this one."),
@@ -417,7 +417,8 @@ def _firehose(given: dict[str, Any], endpoint: Any) -> None:
     options = FirehoseOptions(
         given["name"],
         place,
-        _bucket_options(given),
+        # What fails goes to failed/ in the same bucket; without a prefix the queue would be told of that too.
+        _bucket_options({**given, "prefix": given["prefix"] or "flow-logs/"}),
         _things(given, place),
         _how(given),
         given["delivery_stream"],
@@ -683,9 +684,8 @@ def _templates(plan: Plan, output: Path | None, profiles: dict[str, str]) -> Non
         file = f"{name}-{place.account}-{place.region}.yaml" if len(made) > 1 else f"{name}.yaml"
         secret = " --parameter-overrides FirehoseAccessKey=..." if "Parameters" in template else ""
         head = (
-            f"# Account {place.account}, {place.region}:\n#   aws cloudformation deploy --stack-name {name} "
-            f"--template-file {file} \\\n"
-            f"#     --capabilities CAPABILITY_NAMED_IAM --region {place.region}{profile}{secret}\n"
+            f"# Account {place.account}, {place.region}:\n"
+            f"#   aws cloudformation deploy --stack-name {name} --template-file {file} \\\n"
             f"#     --capabilities CAPABILITY_NAMED_IAM --region {place.region}{profile}{secret}\n"
         )
         files[file] = head + to_yaml(template)

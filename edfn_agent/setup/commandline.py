@@ -23,7 +23,6 @@ def script(plan: Plan, profiles: Mapping[str, str] | None = None) -> str:
     lines = ["#!/usr/bin/env bash", f"# Flow logs for edfn-agent: {plan.path} ({plan.name})", "set -euo pipefail"]
     if ACCESS_KEY in repr(plan_steps(plan)):
         lines.append('FIREHOSE_ACCESS_KEY=$(cat "${ACCESS_KEY_FILE:?name the file that holds the access key}")')
-    steps = 0
     for (_, place), resources in plan.stacks().items():
         who = profiles.get(place.account)
         hint = f"profile {who}" if who else "with credentials of this account"
@@ -40,7 +39,8 @@ def script(plan: Plan, profiles: Mapping[str, str] | None = None) -> str:
                     lines.append(f"sleep {pause.seconds}  # {pause.why}")
                     pause = None
                 lines += render(step, place, who)
-                steps += 1
+        if pause:  # what comes next may name these roles
+            lines.append(f"sleep {pause.seconds}  # {pause.why}")
     return "\n".join(lines) + "\n"
 
 
