@@ -76,7 +76,7 @@ def parts(pieces: Iterator[bytes], wanted: Collection[str] | None, rows: int, sh
             if names:
                 for stretch in source.iter_batches(rows, columns=names, use_threads=False):
                     yield table.part(dict(zip(stretch.schema.names, stretch.columns, strict=True)), names)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError, OverflowError) as error:  # pyarrow raises them all on damage
             raise CorruptInput(f"Parquet: {str(error).splitlines()[0] if str(error) else 'unreadable'}") from None
 
 

@@ -95,7 +95,7 @@ class Reader:
         self,
         wanted: Collection[str] | None = None,
         layouts_of: LayoutsOf | None = None,
-        batch_rows: int = 16384,
+        batch_rows: int = 32768,
         fallback: Layout = DEFAULT,
     ) -> None:
         """`wanted`: the columns somebody needs (None: all); others are not converted, nor checked, nor kept.
@@ -403,6 +403,8 @@ class Reader:
             if self._rows > PENDING_BATCHES * self._batch_rows:
                 self._emit(max(self._pending.values(), key=lambda each: each.scanner.rows))
             if code == END:
+                if scanner.rows == self._batch_rows:
+                    self._emit(pending)
                 return start
             if code == FULL:
                 self._emit(pending)
@@ -425,18 +427,20 @@ class Reader:
 
     def _begin(self, buffer: Buffer, start: int, stop: int, final: bool) -> int:
         """Look at the first line of a section: a header line, a time in front, or data. Returns where to go on."""
-        while start < stop:
+        if start < stop and buffer[start] <= 32:
+            # empty lines, of which there may be very many
+            ink = stop - len(bytes(buffer[start:stop]).lstrip(b" \r\n"))
+            end = buffer.rfind(b"\n", start, ink) + 1
+            if end:
+                self._line += buffer.count(b"\n", start, end)
+                start = end
+        if start < stop:
             newline = buffer.find(b"\n", start, stop)
             if newline < 0 and not final:
                 return start
             end = newline if newline >= 0 else stop
             first = buffer[start]
-            if first <= 32:  # an empty line, perhaps
-                if not bytes(buffer[start : min(end, start + MAX_LINE)]).strip(b" \r"):
-                    self._line += 1
-                    start = min(end + 1, stop)
-                    continue
-            elif 97 <= first <= 122:
+            if 97 <= first <= 122:
                 layout = self._header(bytes(buffer[start : min(end, start + MAX_LINE + 1)]))
                 if layout is not None:
                     self._begin_layout(layout)
@@ -450,7 +454,6 @@ class Reader:
             elif self._route.layouts[0].timestamped:
                 self._unstamp()
             self._opening = False
-            break
         return start
 
     def _unstamp(self) -> None:
