@@ -191,11 +191,10 @@ class Accounts:
         """botocore's credentials of an account, for what signs by itself. `get_frozen_credentials()` renews them."""
         return self._living[account_id].session.get_credentials()
 
-    def forget_clients(self, *, patient: bool = True) -> None:
-        """Lets go of the clients of discovery: a megabyte or more for each account, region and service."""
-        mode = "adaptive" if patient else "standard"
+    def forget_clients(self, place: tuple[str, str] | None = None) -> None:
+        """Lets go of the clients of discovery, of one account and region or all: two megabytes each."""
         with self._lock:
-            for key in [key for key in self._clients if key[3] == mode]:
+            for key in [key for key in self._clients if key[3] == "adaptive" and place in (None, key[:2])]:
                 self._clients.pop(key).close()
 
     def partition_of(self, region: str) -> str:

@@ -101,7 +101,7 @@ BUCKET_NOTIFICATION = Call(
 TOPIC = Call("sns", "ListSubscriptionsByTopic", "buckets", "queues behind an SNS topic are not found", "info")
 RULES = Call("events", "ListRules", "buckets", "queues behind EventBridge are not found", "info")
 RULE_TARGETS = Call("events", "ListTargetsByRule", "buckets", "queues behind EventBridge are not found", "info")
-QUEUE_URL = Call("sqs", "GetQueueUrl", "queues", "the queue's URL is made from its ARN", "info")
+QUEUE_URL = Call("sqs", "GetQueueUrl", "queues", "the queue's URL is made from its ARN", "warning")
 QUEUE = Call(
     "sqs",
     "GetQueueAttributes",

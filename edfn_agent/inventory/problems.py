@@ -81,12 +81,13 @@ _NO_CREDENTIALS = frozenset(
 def classify(error: BaseException) -> Problem:
     """What kind of trouble an exception of botocore stands for."""
     from botocore.exceptions import ClientError, HTTPClientError
+    from botocore.exceptions import ConnectionError as NoConnection
 
     if isinstance(error, ClientError):
         return _client_error(error)
     name = type(error).__name__
     message = _one_line(str(error)) or name
-    if isinstance(error, (HTTPClientError, OSError)):
+    if isinstance(error, (HTTPClientError, NoConnection, OSError)):
         return Problem(Kind.UNREACHABLE, name, message)
     if any(each.__name__ in _NO_CREDENTIALS for each in type(error).__mro__):
         return Problem(Kind.CREDENTIALS, name, message)
