@@ -63,13 +63,10 @@ class Around:
 class Surroundings(Protocol):
     """An inventory, seen from the rows of a batch: the other side of each flow, its direction, and names."""
 
-    def look(
-        self,
-        batch: FlowBatch,
-        own: NDArray[np.uint32],
-        direction: NDArray[np.uint8] | None,
-        interfaces: Slots,
-    ) -> Around: ...
+    def bind(self, slots: Slots) -> None:
+        """Called once, before the first batch, with the numbers that interfaces have in arrays."""
+
+    def look(self, batch: FlowBatch, own: NDArray[np.uint32], direction: NDArray[np.uint8] | None) -> Around: ...
 
 
 class Slots:
@@ -142,6 +139,8 @@ class Enricher:
         self.exporters: list[Exporter] = [directory.unattributed]
         self._exporter_codes: dict[str, int] = {directory.unattributed.key: 0}
         self._slots = Slots()
+        if surroundings is not None:
+            surroundings.bind(self._slots)
         self._told = np.full(64, -1, np.int32)  # slot -> exporter whose interface table has it, -1 none
         self._told_elsewhere: set[tuple[int, int]] = set()
         # in the order of trust; what one leaves open the next decides
@@ -262,7 +261,7 @@ class Enricher:
         if pair is not None:
             far = self._own.take(pair)
         elif self._surroundings is not None:
-            around = self._surroundings.look(batch, own, flows.direction, self._slots)
+            around = self._surroundings.look(batch, own, flows.direction)
             far, flows.direction = around.far, around.direction
             flows.extras = {**around.extras, **self._vpc_names(flows.exporter)} if around.extras else {}
         news = self._news(flows.exporter, own)

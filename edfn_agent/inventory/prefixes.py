@@ -7,7 +7,7 @@ stretches that do not overlap when the table is made, so a look-up is one binary
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 import numpy as np
@@ -30,6 +30,22 @@ class PrefixTable:
         self._starts4 = np.array(starts, np.uint32)
         self._numbers4 = np.array(numbers, np.uint32)
         self._starts6, self._numbers6 = _flatten(six, 2**128)
+
+    @property
+    def stretches4(self) -> tuple[list[int], list[int]]:
+        """Where each stretch of IPv4 addresses with one answer begins, and the answer; the first begins at 0."""
+        return self._starts4.tolist(), self._numbers4.tolist()
+
+    @property
+    def stretches6(self) -> tuple[list[int], list[int]]:
+        """The same of IPv6 addresses, by their upper 64 bits.
+
+        Prefixes longer than /64, which no subnet of a VPC has, count for the whole /64.
+        """
+        found: dict[int, int] = {}
+        for start, number in zip(self._starts6, self._numbers6, strict=True):
+            found.setdefault(start >> 64, number)
+        return list(found), list(found.values())
 
     def find4(self, addresses: NDArray[np.uint32]) -> NDArray[np.uint32]:
         """The number for each IPv4 address."""
@@ -71,3 +87,44 @@ def _leave(around: list[tuple[int, int]], before: int | None, begin: Callable[[i
     while around and (before is None or around[-1][0] < before):
         last, _ = around.pop()
         begin(last + 1, around[-1][1] if around else NOTHING)
+
+
+class Tables:
+    """The stretches of many prefix tables, to look up a different table in each row. Answers are numbers.
+
+    Most tables have few stretches: those are compared with one after the other, a column at a time, which is quicker
+    than a binary search in each row. The others are searched.
+    """
+
+    COMPARED = 16
+    """Stretches up to which comparing is quicker."""
+
+    def __init__(
+        self, tables: Sequence[tuple[Sequence[int], Sequence[int]]], dtype: type[np.uint32 | np.uint64]
+    ) -> None:
+        few = [len(starts) <= self.COMPARED for starts, _ in tables]
+        width = max((len(starts) for (starts, _), small in zip(tables, few, strict=True) if small), default=1)
+        most = np.iinfo(dtype).max
+        # the first stretch begins at 0 and need not be compared with
+        self._starts = np.full((max(0, width - 1), len(tables)), most, dtype)
+        self._numbers = np.zeros((len(tables), width), np.uint32)
+        self._large = {place: table for place, (table, small) in enumerate(zip(tables, few, strict=True)) if not small}
+        for place, ((starts, numbers), small) in enumerate(zip(tables, few, strict=True)):
+            if small:
+                self._starts[: len(starts) - 1, place] = starts[1:]
+                self._numbers[place] = numbers[-1]
+                self._numbers[place, : len(numbers)] = numbers
+        self._width = width
+
+    def find(self, places: NDArray[np.uint32], values: NDArray[np.uint32] | NDArray[np.uint64]) -> NDArray[np.uint32]:
+        """The answer of table `places[i]` for `values[i]`."""
+        at = places.astype(np.intp) * self._width
+        for starts in self._starts:
+            at += values >= starts.take(places)
+        found = self._numbers.reshape(-1).take(at)
+        for place, (firsts, numbers) in self._large.items():
+            rows = np.flatnonzero(places == place)
+            if len(rows):
+                chosen = np.searchsorted(np.array(firsts, values.dtype), values[rows], side="right") - 1
+                found[rows] = np.array(numbers, np.uint32)[chosen]
+        return found
