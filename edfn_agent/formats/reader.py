@@ -388,7 +388,6 @@ class Reader:
             scanner.line = self._line
             code = pending.scan(buffer, start, stop, final, as_data, self._others)
             self._line = scanner.line
-            moved = scanner.position != start
             start = scanner.position
             rows = scanner.rows - rows
             if rows:
@@ -408,7 +407,7 @@ class Reader:
                 return start
             if code == FULL:
                 self._emit(pending)
-                as_data = as_data and not moved
+                as_data = False
                 continue
             newline = buffer.find(b"\n", start, stop)
             end = newline if newline >= 0 else stop

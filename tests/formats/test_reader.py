@@ -341,7 +341,7 @@ def test_an_evicted_layout_can_come_back(make_delivery, monkeypatch, as_rows):
     rows = []
     for number in range(12):
         origin = Origin("files", f"origin-{number % 4}")
-        delivery, _ = make_delivery(b"srcaddr bytes\n10.0.0.1 %d\n" % number + HEADER + LINE, origin=origin)
+        delivery, _ = make_delivery(LINE + b"srcaddr bytes\n10.0.0.1 %d\n" % number, origin=origin)
         for batch in reader.feed(delivery):
             assert all(each.origin == batch.origin for each in batch.deliveries)
             rows.extend(as_rows(batch))
