@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from faultproxy import FaultProxy, Reply
+from faultproxy import Call, FaultProxy, Reply
 from organisation import DEAD, LOGGING, NETWORK, WORKLOAD, Organisation
 
 from edfn_agent.inventory.accounts import Accounts
@@ -265,6 +265,23 @@ class TestTrouble:
         findings = [each for each in discovery.run().findings if each.account_id == LOGGING]
         assert len(findings) == 1
         assert "DescribeInstances" in findings[0].subject or "region" in findings[0].problem
+
+    def test_credentials_that_run_out_in_mid_run_are_renewed(
+        self, all_accounts: Accounts, undisturbed: Snapshot, proxy: FaultProxy
+    ) -> None:
+        def last_of_the_old(call: Call) -> None:
+            # From the first Describe call of a role on, new credentials live longer.
+            if call.operation == "DescribeVpcs":
+                proxy.assumed_for = None
+
+        proxy.assumed_for = 120  # less than the four minutes before the end in which all wait for new ones
+        proxy.rules.append(last_of_the_old)
+        before = proxy.times("AssumeRole")
+        snapshot = Discovery(Accounts(all_accounts.settings)).run()
+        assert proxy.times("AssumeRole") - before >= 5  # three roles, two of them alive and renewed
+        assert replace(snapshot, at=undisturbed.at, seconds=0, api_calls=0) == replace(
+            undisturbed, seconds=0, api_calls=0
+        )
 
     def test_a_bucket_that_nobody_may_ask(self, discovery: Discovery, proxy: FaultProxy) -> None:
         proxy.deny("GetBucketNotification")
