@@ -194,7 +194,10 @@ class Sources:
             return Delivery(origin, item.name, lambda: [payload], settle)
         s3 = self._client(detail["account_id"], detail.get("region") or item.source.split(":")[3], "s3")
         version = {"VersionId": detail["version_id"]} if detail.get("version_id") else {}
-        answer = s3.get_object(Bucket=detail["bucket"], Key=detail["key"], **version)
+        wanted = self._config.inputs.s3
+        bucket = wanted.access_points.get(detail["bucket"], detail["bucket"]) if wanted is not None else detail["bucket"]
+        payer = {"RequestPayer": "requester"} if wanted is not None and wanted.requester_pays else {}
+        answer = s3.get_object(Bucket=bucket, Key=detail["key"], **version, **payer)
         layout = self._current.layout_of_object(detail["bucket"], detail["key"], None)
         return Delivery(origin, item.name, lambda: answer["Body"].iter_chunks(1 << 18), settle, layout)
 
@@ -268,6 +271,8 @@ class Sources:
             delete_foreign=wanted.foreign_events == "delete",
             filter=KeyFilter(wanted.key_prefixes, wanted.key_suffixes),
             duplicate_window=wanted.duplicate_window,
+            requester_pays=wanted.requester_pays,
+            read_through=wanted.access_points,
         )
 
     def _cloudwatch_settings(self) -> Any:

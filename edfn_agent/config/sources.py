@@ -16,7 +16,9 @@ from edfn_agent.config.values import (
     BY_SHAPE,
     LIST,
     WORD,
+    AccessPointArn,
     ApplicationName,
+    BucketName,
     FilePath,
     Listen,
     LogFormat,
@@ -94,6 +96,15 @@ class S3Input(Section):
     key_suffixes: tuple[str, ...] = setting(
         (), "Only keys that end with one of these; none given: all.", form="list", example=[".log.gz", ".parquet"]
     )
+    requester_pays: bool = setting(
+        False, "Read buckets whose owner has the reader pay; their requests and transfer are then on the agent's bill."
+    )
+    access_points: dict[BucketName, AccessPointArn] = setting(
+        {},
+        "Buckets that may only be read through an access point.",
+        form="bucket: ARN of the access point",
+        example={"flow-logs": "arn:aws:s3:us-east-1:999999999999:accesspoint/edfn-agent"},
+    )
     layouts: tuple[BucketLayout, ...] = setting(
         (), "For objects without a header line, such as Firehose writes, whose flow log discovery cannot see."
     )
@@ -126,11 +137,11 @@ class CloudWatchLogsInput(Section):
         form="now, a time (ISO 8601), or how far back (1h)",
     )
     overlap: Duration = duration(
-        20 * MINUTE,
+        30 * MINUTE,
         0,
         DAY,
         "How far back each reading looks again for what came late (seen before is not sent again). A flow log may take "
-        "10 min to aggregate and 5 to deliver.",
+        "10 min to aggregate and 5 to deliver; this is twice that.",
     )
     layouts: tuple[LogGroupLayout, ...] = setting((), "For log groups whose flow log discovery cannot see.")
 

@@ -180,6 +180,14 @@ StreamArn = Annotated[
         "is no ARN of a stream: arn:aws:kinesis:us-east-1:999999999999:stream/NAME",
     ),
 ]
+BucketName = Annotated[str, _shape(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]", "is no name of a bucket")]
+AccessPointArn = Annotated[
+    str,
+    _shape(
+        _PARTITION + r":(s3|s3-object-lambda|s3-outposts):[\w-]*:\d{12}:(accesspoint|outpost)/[\w./-]+",
+        "is no ARN of an access point: arn:aws:s3:us-east-1:999999999999:accesspoint/NAME",
+    ),
+]
 ApplicationName = Annotated[
     str, _shape(r"[\w.-]{3,200}", "is no name for a DynamoDB table: 3 to 200 letters, digits, '_', '.', '-'")
 ]

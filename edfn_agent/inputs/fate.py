@@ -35,7 +35,7 @@ class Rules:
     """What the queue and the settings say."""
 
     redrive: bool = False
-    max_receives: int = 10
+    max_receives: int = 5
     delete_foreign: bool = False
 
 

@@ -68,10 +68,10 @@ log = structlog.get_logger("edfn.inputs.s3")
 @dataclass(frozen=True)
 class Settings:
     concurrency: int = 2  # objects read at a time, per queue
-    max_receives: int = 10  # without a redrive policy: tries before the quarantine
+    max_receives: int = 5  # without a redrive policy: tries before the quarantine
     delete_foreign: bool = False  # notifications of something else: False leaves them to whoever shares the queue
     filter: keys.KeyFilter = field(default_factory=keys.KeyFilter)
-    duplicate_window: float = 6 * 3600.0  # seconds; 0: a second announcement is sent again
+    duplicate_window: float = 12 * 3600.0  # seconds; 0: a second announcement is sent again
     requester_pays: bool = False
     read_through: Mapping[str, str] = field(default_factory=dict)  # bucket -> access point ARN
     wait: int = WAIT
