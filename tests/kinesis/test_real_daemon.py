@@ -353,7 +353,7 @@ def test_two_agents_share_a_stream(aws: str, start: StartAgent, out: Path, tmp_p
     stream.put(1000)
     until(lambda: arrived(out, 3000))
     assert first.stop() == 0
-    until(lambda: len(second.leases()) == 4)
+    until(lambda: len(second.leases()) == 4, 120)
     stream.put(1000)
     until(lambda: arrived(out, 4000))
     # Nothing was killed; but while both ran, KCL may have moved a lease, which repeats the batch under way.
