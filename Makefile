@@ -3,6 +3,7 @@
 # make lint, make bench, make docs, make clean
 
 PYTHON ?= python3
+JOBS ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
@@ -15,7 +16,7 @@ run: $(STAMPS)/run
 
 test: $(STAMPS)/test
 	packaging/system-packages collectors
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 lint: $(STAMPS)/test
 	$(BIN)/ruff check .
@@ -32,6 +33,9 @@ $(VENV)/bin/python:
 	packaging/system-packages python
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip setuptools
+
+# the build backend's remarks about itself are no news to whoever installs
+export PYTHONWARNINGS = ignore
 
 # editable, so that a change in the tree is a change in what runs
 $(STAMPS)/run: $(VENV)/bin/python $(PACKAGE)
