@@ -418,7 +418,7 @@ def _print_run_now(found: dict[str, Any], survey: Survey) -> None:
 def _print_exporters(rows: Sequence[dict[str, Any]], console: Console | None = None) -> None:
     console = console or _console()
     counted = any("flows" in row for row in rows)
-    heads = ["VPC", "Account, region", "CIDRs", "Exporter", "Source", *(["Flows, last"] if counted else [])]
+    heads = ["VPC", "Account, region", "CIDRs", "Exporter, domain", "Source", *(["Flows, last"] if counted else [])]
     cells = []
     for row in rows:
         cidrs = row["cidrs"][:2] + ([f"and {len(row['cidrs']) - 2} more"] if len(row["cidrs"]) > 2 else [])
@@ -426,7 +426,7 @@ def _print_exporters(rows: Sequence[dict[str, Any]], console: Console | None = N
             f"{row['name']}\n[dim]{row['vpc_id']}[/]" if row["name"] else row["vpc_id"],
             f"{row['account_id']}\n{row['region']}".strip(),
             "\n".join(cidrs),
-            f"{row['exporter']}\n[dim]{row['exporter_origin']}, domain {row['observation_domain']}[/]",
+            f"{row['exporter']}\n[dim]{row['exporter_origin']}, {row['observation_domain']}[/]",
             _source(row["source"]),
         ]
         if counted:
@@ -443,11 +443,20 @@ def _table(console: Console, title: str, heads: Sequence[str], rows: Sequence[Se
     if not rows:
         console.print("  none\n")
         return
-    table = Table(*heads, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for n, head in enumerate(heads):
+        # What stands first is what people copy into the next command: it is never cut.
+        table.add_column(head, no_wrap=n == 0, overflow="fold", min_width=max(map(_width, rows)) if n == 0 else None)
     for row in rows:
         table.add_row(*row)
     console.print(table)
     console.print()
+
+
+def _width(row: Sequence[str]) -> int:
+    from rich.text import Text
+
+    return max(Text.from_markup(line).cell_len for line in row[0].split("\n"))
 
 
 def _indented(text: str, width: int) -> str:
