@@ -52,6 +52,8 @@ class Destination:
         self.dropped = 0  # flow records not sent while a collector that is not required was down
         self.down: str = ""  # why it is down, for health
         self._pace = pace
+        # Paced, a batch may take minutes; neither templates nor the export time may grow old over it.
+        self._at_once = max(1, int(pace.rate * min(1.0, template_refresh / 2))) if pace.rate else 0
         self._clock = clock
         self._wait = wait if wait is not None else _sleep  # True: stop waiting, the agent is stopping
         self._report = report
@@ -118,13 +120,18 @@ class Destination:
         if self._announce(runs, known, domains) and not self.transport.reliable:
             self._wait(FIRST_TEMPLATE_PAUSE)
         for number, (exporter, records) in enumerate(runs):
-            messages = self.process.data(domains(exporter), records, int(time.time()))
-            try:
-                self._hand_over(messages, exporter)
-            except _Interrupted as interrupted:
-                left = _without(records, interrupted.handed_over)
-                interrupted.rest = [(exporter, left), *runs[number + 1 :]] if left else runs[number + 1 :]
-                raise
+            left = records
+            while left:
+                part = _first(left, self._at_once) if self._at_once else left
+                try:
+                    if self._at_once and (number or left is not records):
+                        self._announce([(exporter, left)], known, domains)  # what came due over the ones before
+                    self._hand_over(self.process.data(domains(exporter), part, int(time.time())), exporter)
+                except _Interrupted as interrupted:
+                    left = _without(left, interrupted.handed_over)
+                    interrupted.rest = [(exporter, left), *runs[number + 1 :]] if left else runs[number + 1 :]
+                    raise
+                left = _without(left, sum(run.count for run in part))
         if self.transport.reliable:
             self._drain()
 
@@ -166,7 +173,7 @@ class Destination:
             try:
                 self._hand_over(messages, exporter)
             except _Interrupted as interrupted:
-                interrupted.rest = runs
+                interrupted.rest, interrupted.handed_over = runs, 0
                 raise
         return new
 
@@ -192,6 +199,17 @@ class _Interrupted(Exception):
         super().__init__()
         self.handed_over = handed_over  # records of the exporter in hand
         self.rest: Runs = []
+
+
+def _first(runs: list[Records], count: int) -> list[Records]:
+    """The first `count` records of these runs."""
+    first = []
+    for records in runs:
+        first.append(records[:count] if count < records.count else records)
+        count -= first[-1].count
+        if not count:
+            break
+    return first
 
 
 def _without(runs: list[Records], count: int) -> list[Records]:
