@@ -6,14 +6,25 @@ In: a cron line, a time zone, jitter, and what to run. Out: runs on a thread of 
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import datetime
+from typing import Any, Protocol
 
 DEMAND_PAUSE = 300.0
 """Seconds between runs that flows ask for: a VPC that AWS does not show must not make the agent ask for ever."""
+
+
+log = logging.getLogger("edfn.schedule")
+
+
+class Waiting(Protocol):
+    """A run that is to come."""
+
+    def start(self) -> None: ...
+    def cancel(self) -> None: ...
 
 
 class Schedule:
@@ -28,15 +39,17 @@ class Schedule:
         *,
         pause: float = DEMAND_PAUSE,
         clock: Callable[[], float] = time.monotonic,
+        later: Callable[[float, Callable[[], None]], Waiting] = threading.Timer,
     ) -> None:
         self._work = work
         self._pause = pause
         self._clock = clock
-        self._jitter = jitter
         self._lock = threading.Lock()
         self._running = threading.Lock()
         self._last: float | None = None  # when the last run began
-        self._pending = False
+        self._waiting: Waiting | None = None  # the run on demand that is to come; there is never more than one
+        self._stopped = False
+        self._later = later
         self._scheduler = _scheduler(timezone)
         self._job = self._scheduler.add_job(self._run, trigger(cron, timezone, jitter), id="discovery")
 
@@ -45,10 +58,13 @@ class Schedule:
 
     def stop(self) -> None:
         """No run begins after this; one that is under way is not waited for."""
+        with self._lock:
+            self._stopped = True
+            if self._waiting is not None:
+                self._waiting.cancel()
         self._scheduler.shutdown(wait=False)
 
     def reschedule(self, cron: str, timezone: str = "UTC", jitter: float = 0.0) -> None:
-        self._jitter = jitter
         self._job.reschedule(trigger(cron, timezone, jitter))
 
     @property
@@ -63,7 +79,7 @@ class Schedule:
     def request(self) -> bool:
         """For flows that name what is not known: a run, at most one in five minutes. True when this asked for one."""
         with self._lock:
-            if self._pending:
+            if self._waiting is not None:
                 return False
             # A first run is not waited for: it may be minutes away by cron.
             wait = 0.0 if self._last is None else max(0.0, self._last + self._pause - self._clock())
@@ -72,22 +88,29 @@ class Schedule:
 
     def _ask(self, wait: float) -> None:
         with self._lock:
-            self._pending = True
-        # The same id: a second request moves the run that is waiting, so there is never more than one.
-        self._scheduler.add_job(
-            self._run,
-            "date",
-            run_date=datetime.now(UTC) + timedelta(seconds=wait),
-            id="on-demand",
-            replace_existing=True,
-        )
+            if self._stopped:
+                return
+            if self._waiting is not None:
+                self._waiting.cancel()
+            # No job of APScheduler's: one that removes itself while the scheduler stops ends in a traceback.
+            self._waiting = self._later(wait, self._run)
+            if isinstance(self._waiting, threading.Thread):
+                self._waiting.daemon = True
+            self._waiting.start()
 
     def _run(self) -> None:
         with self._running:  # a run by cron and one on demand wait for each other
             with self._lock:
+                if self._stopped:
+                    return
                 self._last = self._clock()
-                self._pending = False
-            self._work()
+                if self._waiting is not None:  # this run is what it asked for
+                    self._waiting.cancel()
+                    self._waiting = None
+            try:
+                self._work()
+            except Exception:
+                log.exception("discovery failed; it is tried again at the next time of the schedule")
 
 
 def trigger(cron: str, timezone: str, jitter: float) -> Any:
@@ -105,7 +128,7 @@ def _scheduler(timezone: str) -> Any:
 
     return BackgroundScheduler(
         timezone=timezone,
-        executors={"default": ThreadPoolExecutor(2)},
+        executors={"default": ThreadPoolExecutor(1)},
         # Late or missed runs are one run, however late: a laptop that slept for a day must not ask AWS a hundred times.
         job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
     )

@@ -163,17 +163,23 @@ class TestFanOut:
 
 
 class TestSchedule:
-    """By hand: the clock is an argument, and the jobs are called as APScheduler would call them."""
+    """By hand: clock and timer are arguments, and the jobs are called as APScheduler would call them."""
+
+    class Later:
+        """A timer that only notes what it is asked for."""
+
+        asked: list[float] = []
+
+        def __init__(self, wait: float, work: Callable[[], None]) -> None:
+            self.asked.append(wait)
+
+        def start(self) -> None: ...
+
+        def cancel(self) -> None: ...
 
     def made(self, work: Callable[[], None], now: list[float]) -> Schedule:
-        return Schedule(work, "*/15 * * * *", clock=lambda: now[0])
-
-    def waiting(self, schedule: Schedule) -> float | None:
-        """Seconds until the run on demand; None when there is none."""
-        for job, _, _ in schedule._scheduler._pending_jobs:
-            if job.id == "on-demand":
-                return float((job.trigger.run_date - datetime.now(UTC)).total_seconds())
-        return None
+        self.Later.asked.clear()
+        return Schedule(work, "*/15 * * * *", clock=lambda: now[0], later=self.Later)
 
     def test_cron_fields_time_zone_and_jitter(self) -> None:
         made = trigger("30 6 * * mon", "Europe/Berlin", 0)
@@ -192,15 +198,19 @@ class TestSchedule:
         schedule = self.made(lambda: runs.append(now[0]), now)
         assert schedule.request()
         assert not schedule.request()  # one is waiting
-        assert (self.waiting(schedule) or 0) <= 0
         schedule._run()
         now[0] += 10
-        schedule._scheduler._pending_jobs.clear()
         assert schedule.request()
-        assert 280 < (self.waiting(schedule) or 0) <= 290
+        assert self.Later.asked == [0.0, 290.0]
         now[0] += 400
         schedule._run()
         assert runs == [1000.0, 1410.0]
+
+    def test_sighup_does_not_wait(self) -> None:
+        schedule = self.made(lambda: None, [1000.0])
+        schedule._run()
+        schedule.run_now()
+        assert self.Later.asked == [0.0]
 
     def test_two_runs_never_overlap(self) -> None:
         running, overlaps, gate = [0], [], threading.Event()
