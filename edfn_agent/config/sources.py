@@ -215,15 +215,11 @@ class KinesisInput(Section):
         BY_SHAPE,
     ] = setting("discovered", "The streams to read, each by a daemon of about 200 MB.", form="discovered, or a list")
     java_options: Words = setting(
-        (
-            "-Xmx384m",
-            "-XX:+UseSerialGC",
-            "-XX:TieredStopAtLevel=1",
-            "-Xss512k",
-            "-XX:+ExitOnOutOfMemoryError",
-        ),
-        "For each stream's daemon. Allow 128 MB of heap and 64 MB for each shard that one agent may hold.",
+        (),
+        "More flags for each stream's daemon. Its heap follows the shards it may hold (128 MB and 64 MB for each) unless "
+        "-Xmx is given here.",
         form="text, or a list of words",
+        example="-Xmx512m",
     )
     shutdown_grace: Duration = duration(
         10, 0, 5 * MINUTE, "How long a daemon may take to hand its leases over; 0 makes others wait for them to expire."

@@ -304,7 +304,7 @@ def test_a_message_of_several_objects_goes_when_all_are_out_and_sends_none_twice
     )
     world.send(event(world.bucket, *(KEY.format(name) for name in ("a1", "a2", "a3"))))
     start(duplicate_window=0)
-    until(lambda: world.proxy.calls("ChangeMessageVisibilityBatch"))
+    until(lambda: world.proxy.calls("ChangeMessageVisibilityBatch") and len(sink.read) == 2)
     assert sorted(data for _, data in sink.read) == [b"a1", b"a3"]
     assert not world.proxy.calls("DeleteMessageBatch")
     denied["on"] = False
@@ -312,7 +312,8 @@ def test_a_message_of_several_objects_goes_when_all_are_out_and_sends_none_twice
     world.sqs.change_message_visibility(QueueUrl=world.url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0)
     until(lambda: idle(world))
     assert sorted(data for _, data in sink.read) == [b"a1", b"a2", b"a3"]
-    assert sample(metrics, "edfn_deliveries_total", input="s3", outcome="duplicate") == 2
+    # a slow machine may see the message come back more than once before the object is allowed
+    assert sample(metrics, "edfn_deliveries_total", input="s3", outcome="duplicate") >= 2
 
 
 def test_at_stop_what_is_in_hand_goes_back_at_once(world: World, sink: Sink, start: Any) -> None:

@@ -12,6 +12,7 @@ Never: a fixed sleep; a collector is ready when it says so and done when it has 
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -51,11 +52,24 @@ def require(program: str) -> str:
     return path
 
 
+_ports = itertools.count(20_000 + os.getpid() % 5000)
+
+
 def free_port(address: str = "127.0.0.1") -> int:
+    """Below the ports that the kernel gives out by itself, and apart from those of other test processes.
+
+    A port that is only looked for and let go may be another's a moment later; collectors share ports without a word
+    (SO_REUSEPORT), and then each gets a part of the datagrams.
+    """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as sock:
-        sock.bind((address, 0))
-        return int(sock.getsockname()[1])
+    while True:
+        port = next(_ports)
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            try:
+                sock.bind((address, port))
+            except OSError:
+                continue
+        return port
 
 
 def merged(records: Iterable[Record], keys: Sequence[str]) -> Counter[tuple[Any, ...]]:
