@@ -30,6 +30,10 @@ cdef extern from *:
     #endif
     #if defined(__SSE2__) && !defined(EDFN_PORTABLE)
     #include <emmintrin.h>
+    #if defined(__x86_64__) && defined(__GNUC__)
+    #define EDFN_AVX2 /* asked for when it runs: the package is built for any x86-64 */
+    #include <immintrin.h>
+    #endif
     #endif
 
     static inline uint64_t edfn_load8(const uint8_t *p) { uint64_t v; memcpy(&v, p, 8); return v; }
@@ -63,6 +67,37 @@ cdef extern from *:
         *newlines = line_ends & bits;
         /* a carriage return separates only when a newline follows */
         return bits | (crs & (*newlines >> 1 | (uint64_t)(p[64] == 10) << 63));
+    }
+    #ifdef EDFN_AVX2
+    __attribute__((target("avx2,bmi,bmi2,popcnt"))) static inline uint64_t edfn_separators_avx2(
+            const uint8_t *p, uint64_t *newlines) {
+        __m256i a = _mm256_loadu_si256((const __m256i *)p), b = _mm256_loadu_si256((const __m256i *)(p + 32));
+        __m256i feed_a = _mm256_cmpeq_epi8(a, _mm256_set1_epi8(10)), feed_b = _mm256_cmpeq_epi8(b, _mm256_set1_epi8(10));
+        __m256i space = _mm256_set1_epi8(' '), cr = _mm256_set1_epi8(13);
+        #define EDFN_BITS(x, y) ((uint32_t)_mm256_movemask_epi8(x) | (uint64_t)(uint32_t)_mm256_movemask_epi8(y) << 32)
+        uint64_t bits = EDFN_BITS(_mm256_or_si256(feed_a, _mm256_cmpeq_epi8(a, space)),
+                                  _mm256_or_si256(feed_b, _mm256_cmpeq_epi8(b, space)));
+        uint64_t line_ends = EDFN_BITS(_mm256_or_si256(feed_a, _mm256_cmpeq_epi8(a, cr)),
+                                       _mm256_or_si256(feed_b, _mm256_cmpeq_epi8(b, cr)));
+        uint64_t crs = line_ends & ~bits;
+        *newlines = line_ends & bits;
+        return bits | (crs & (*newlines >> 1 | (uint64_t)(p[64] == 10) << 63));
+    }
+    #endif
+    /* The value of 1 to 16 digits that end before p; 16 octets before it can be read. Whether they are all digits. */
+    static inline int edfn_number(const uint8_t *p, uint32_t length, uint64_t *value) {
+        static const uint8_t masks[32] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255,
+                                          255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255};
+        __m128i v = _mm_sub_epi8(_mm_loadu_si128((const __m128i *)(p - 16)), _mm_set1_epi8('0'));
+        v = _mm_and_si128(v, _mm_loadu_si128((const __m128i *)(masks + length)));
+        int ok = _mm_movemask_epi8(_mm_cmpeq_epi8(_mm_min_epu8(v, _mm_set1_epi8(9)), v)) == 0xffff;
+        /* sums of two, four and eight digits */
+        v = _mm_add_epi16(_mm_mullo_epi16(_mm_and_si128(v, _mm_set1_epi16(255)), _mm_set1_epi16(10)), _mm_srli_epi16(v, 8));
+        v = _mm_madd_epi16(v, _mm_set1_epi32(1 << 16 | 100));
+        v = _mm_madd_epi16(_mm_packs_epi32(v, v), _mm_set1_epi32(1 << 16 | 10000));
+        uint64_t halves = (uint64_t)_mm_cvtsi128_si64(v);
+        *value = (halves & 0xffffffff) * 100000000 + (halves >> 32);
+        return ok;
     }
     /* The four numbers of a dotted address of 7 to 15 octets at p, 16 of which can be read. */
     static inline int edfn_ipv4(const uint8_t *p, uint32_t length, uint32_t *value) {
@@ -111,6 +146,20 @@ cdef extern from *:
         *newlines = feeds;
         return edfn_bits64(p, ' ') | feeds | (crs & (feeds >> 1 | (uint64_t)(p[64] == 10) << 63));
     }
+    /* The value of 1 to 8 digits that end before p, and a bit of the upper ones of `fault` for what is none. */
+    static inline uint64_t edfn_digits(const uint8_t *p, uint32_t length, uint64_t *fault) {
+        uint64_t v = (edfn_load8(p - 8) ^ EDFN_ALL('0')) >> (64 - 8 * length) << (64 - 8 * length);
+        *fault |= (v + EDFN_ALL(0x76)) | v;
+        v = v * 10 + (v >> 8);
+        return ((v & 0x000000FF000000FFull) * 0x000F424000000064ull
+                + ((v >> 16) & 0x000000FF000000FFull) * 0x0000271000000001ull) >> 32;
+    }
+    static inline int edfn_number(const uint8_t *p, uint32_t length, uint64_t *value) {
+        uint64_t fault = 0;
+        *value = edfn_digits(p, length < 8 ? length : 8, &fault);
+        if (length > 8) *value += edfn_digits(p - 8, length - 8, &fault) * 100000000;
+        return !(fault & EDFN_ALL(0x80));
+    }
     static inline int edfn_ipv4(const uint8_t *p, uint32_t length, uint32_t *value) {
         uint32_t address = 0, number = 0, digits = 0, dots = 0;
         for (uint32_t i = 0; i < length; i++) {
@@ -135,49 +184,68 @@ cdef extern from *:
 
     /* Offsets of the octet after each word of text[0:n], and of each newline; text[n-1] is one, and 80 octets after it
        can be read. `ends` has room for n/2 + 40, `newlines` for n + 2. */
-    static size_t edfn_word_ends(const uint8_t *text, size_t n, uint32_t *ends, uint32_t *newlines, size_t *lines) {
-        uint64_t before = 1; /* what stands before the text separates */
-        uint32_t *o = ends, *l = newlines;
-        for (size_t k = 0; k < n; k += 64) {
-            uint64_t feeds, separators = edfn_separators(text + k, &feeds);
-            uint64_t bits = separators & ~(separators << 1 | before);
-            before = separators >> 63;
-            if (n - k < 64) {
-                bits &= (1ull << (n - k)) - 1;
-                feeds &= (1ull << (n - k)) - 1;
-            }
-            uint64_t c = bits - ((bits >> 1) & 0x5555555555555555ull);
-            c = (c & 0x3333333333333333ull) + ((c >> 2) & 0x3333333333333333ull);
-            uint32_t count = (uint32_t)((((c + (c >> 4)) & 0x0f0f0f0f0f0f0f0full) * 0x0101010101010101ull) >> 56);
-            /* Twelve, needed or not: a loop of exactly `count` rounds would be mispredicted each time, and eight is
-               about what 64 octets of flow log have. */
-            #define EDFN_ONE(i) o[i] = (uint32_t)k + edfn_first(bits); bits &= bits - 1;
-            #define EDFN_FOUR(i) EDFN_ONE(i) EDFN_ONE(i + 1) EDFN_ONE(i + 2) EDFN_ONE(i + 3)
-            EDFN_FOUR(0) EDFN_FOUR(4) EDFN_FOUR(8)
-            if (count > 12) { EDFN_FOUR(12) EDFN_FOUR(16) EDFN_FOUR(20) EDFN_FOUR(24) EDFN_FOUR(28) }
-            o += count;
-            *l = (uint32_t)k + edfn_first(feeds);
-            l += feeds != 0;
-            feeds &= feeds - 1;
-            while (feeds) { /* lines shorter than a block */
-                *l++ = (uint32_t)k + edfn_first(feeds);
-                feeds &= feeds - 1;
-            }
-        }
-        *lines = (size_t)(l - newlines);
+    #define EDFN_ONE(i) o[i] = (uint32_t)k + EDFN_FIRST(bits); bits &= bits - 1;
+    #define EDFN_FOUR(i) EDFN_ONE(i) EDFN_ONE(i + 1) EDFN_ONE(i + 2) EDFN_ONE(i + 3)
+    #define EDFN_WORD_ENDS \\
+        uint64_t before = 1; /* what stands before the text separates */ \\
+        uint32_t *o = ends, *l = newlines; \\
+        for (size_t k = 0; k < n; k += 64) { \\
+            uint64_t feeds, separators = EDFN_SEPARATORS(text + k, &feeds); \\
+            uint64_t bits = separators & ~(separators << 1 | before); \\
+            before = separators >> 63; \\
+            if (n - k < 64) { \\
+                bits &= (1ull << (n - k)) - 1; \\
+                feeds &= (1ull << (n - k)) - 1; \\
+            } \\
+            uint32_t count = EDFN_COUNT(bits); \\
+            /* Twelve, needed or not: a loop of exactly `count` rounds would be mispredicted each time, and eight is \\
+               about what 64 octets of flow log have. */ \\
+            EDFN_FOUR(0) EDFN_FOUR(4) EDFN_FOUR(8) \\
+            if (count > 12) { EDFN_FOUR(12) EDFN_FOUR(16) EDFN_FOUR(20) EDFN_FOUR(24) EDFN_FOUR(28) } \\
+            o += count; \\
+            *l = (uint32_t)k + EDFN_FIRST(feeds); \\
+            l += feeds != 0; \\
+            feeds &= feeds - 1; \\
+            while (feeds) { /* lines shorter than a block */ \\
+                *l++ = (uint32_t)k + EDFN_FIRST(feeds); \\
+                feeds &= feeds - 1; \\
+            } \\
+        } \\
+        *lines = (size_t)(l - newlines); \\
         return (size_t)(o - ends);
+
+    static inline uint32_t edfn_count(uint64_t bits) {
+        uint64_t c = bits - ((bits >> 1) & 0x5555555555555555ull);
+        c = (c & 0x3333333333333333ull) + ((c >> 2) & 0x3333333333333333ull);
+        return (uint32_t)((((c + (c >> 4)) & 0x0f0f0f0f0f0f0f0full) * 0x0101010101010101ull) >> 56);
     }
 
-    /* The value of 1 to 8 digits at p, 8 octets of which can be read. What is not a digit leaves a bit of EDFN_FAULT. */
-    #define EDFN_FAULT 0x8080808080808080ull
-    static inline uint64_t edfn_digits(const uint8_t *p, uint32_t length, uint64_t *fault) {
-        /* to the upper end, below them zeros; octets behind the number fall out */
-        uint64_t v = (edfn_load8(p) ^ 0x3030303030303030ull) << (-8 * length & 63);
-        *fault |= (v + 0x7676767676767676ull) | v;
-        v = v * 10 + (v >> 8);
-        return ((v & 0x000000FF000000FFull) * 0x000F424000000064ull
-                + ((v >> 16) & 0x000000FF000000FFull) * 0x0000271000000001ull) >> 32;
+    #define EDFN_FIRST edfn_first
+    #define EDFN_SEPARATORS edfn_separators
+    #define EDFN_COUNT edfn_count
+    static size_t edfn_word_ends_any(const uint8_t *text, size_t n, uint32_t *ends, uint32_t *newlines, size_t *lines) {
+        EDFN_WORD_ENDS
     }
+    #undef EDFN_SEPARATORS
+    #undef EDFN_COUNT
+
+    #ifdef EDFN_AVX2
+    #define EDFN_SEPARATORS edfn_separators_avx2
+    #define EDFN_COUNT(bits) (uint32_t)__builtin_popcountll(bits)
+    __attribute__((target("avx2,bmi,bmi2,popcnt"))) static size_t edfn_word_ends_avx2(
+            const uint8_t *text, size_t n, uint32_t *ends, uint32_t *newlines, size_t *lines) {
+        EDFN_WORD_ENDS
+    }
+    #undef EDFN_SEPARATORS
+    #undef EDFN_COUNT
+    static size_t edfn_word_ends(const uint8_t *text, size_t n, uint32_t *ends, uint32_t *newlines, size_t *lines) {
+        if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt"))
+            return edfn_word_ends_avx2(text, n, ends, newlines, lines);
+        return edfn_word_ends_any(text, n, ends, newlines, lines);
+    }
+    #else
+    #define edfn_word_ends edfn_word_ends_any
+    #endif
 
     /* 64 x 64 to 128 bits, folded: the mixing step of wyhash */
     static inline uint64_t edfn_mix(uint64_t a, uint64_t b) {
@@ -206,8 +274,7 @@ cdef extern from *:
     """
     size_t word_ends "edfn_word_ends"(
         const uint8_t *text, size_t n, uint32_t *ends, uint32_t *newlines, size_t *lines) noexcept nogil
-    uint64_t NOT_DIGITS "EDFN_FAULT"
-    uint64_t digits "edfn_digits"(const uint8_t *p, uint32_t length, uint64_t *fault) noexcept nogil
+    bint number "edfn_number"(const uint8_t *end, uint32_t length, uint64_t *value) noexcept nogil
     bint ipv4 "edfn_ipv4"(const uint8_t *p, uint32_t length, uint32_t *value) noexcept nogil
     uint64_t hash_of "edfn_hash"(const uint8_t *p, uint32_t length, uint64_t seed) noexcept nogil
     bint same "edfn_same"(const uint8_t *p, const uint8_t *q, uint32_t length) noexcept nogil
@@ -227,6 +294,7 @@ cdef enum:
     MAX_LINE = 65536
     STRIP = 32768
     SLACK = 80  # octets behind a text that the wide loads may read
+    FRONT = 16  # and before it
     GROUP = 256  # lines that are converted together: their text and columns stay in the cache
     BAD = 8
 
@@ -438,7 +506,7 @@ cdef struct Group:
     uint32_t newline[GROUP]
     Py_ssize_t line[GROUP]  # its number
     uint8_t families[GROUP]  # 1: an IPv4 address, 2: an IPv6 address, 4: one of them is srcaddr or dstaddr
-    uint64_t fault[GROUP]
+    uint8_t fault[GROUP]
 
 
 cdef struct BadLine:
@@ -648,7 +716,8 @@ cdef class Scanner:
         cdef int code
         while self.position < stop:
             begin = self.position
-            limit = min(begin + STRIP, stop)
+            # the few octets before the first line of a buffer cannot be read: a small strip, which is copied
+            limit = min(begin + (STRIP if begin >= FRONT else 1024), stop)
             end = limit
             while end > begin and text[end - 1] != 10:
                 end -= 1
@@ -687,20 +756,22 @@ cdef class Scanner:
         cdef size_t n = <size_t> (end - begin)
         cdef size_t count, lines = 0, i, need
         cdef uint8_t *scratch
-        if end + SLACK > size or text[n - 1] != 10:
-            if self.scratch_size < n + 1 + SLACK:
-                scratch = <uint8_t *> realloc(self.scratch, n + 1 + SLACK)
+        if begin < FRONT or end + SLACK > size or text[n - 1] != 10:
+            if self.scratch_size < FRONT + n + 1 + SLACK:
+                scratch = <uint8_t *> realloc(self.scratch, FRONT + n + 1 + SLACK)
                 if scratch == NULL:
                     self.no_memory = True
                     return END
+                memset(scratch, 0, FRONT)
                 self.scratch = scratch
-                self.scratch_size = n + 1 + SLACK
-            memcpy(self.scratch, text, n)
-            text = self.scratch
-            if text[n - 1] != 10:
-                self.scratch[n] = 10
+                self.scratch_size = FRONT + n + 1 + SLACK
+            scratch = self.scratch + FRONT
+            memcpy(scratch, text, n)
+            if scratch[n - 1] != 10:
+                scratch[n] = 10
                 n += 1
-            memset(self.scratch + n, 0, SLACK)
+            memset(scratch + n, 0, SLACK)
+            text = scratch
         need = n + 48 + <size_t> self.width
         if self.ends_size < need:
             free(self.ends)
@@ -808,12 +879,11 @@ cdef class Scanner:
         """The lines of the group become rows, column after column."""
         cdef Group *group = &self.group
         cdef uint32_t i, n = group.count
-        cdef uint64_t faults = 0
-        cdef uint8_t all_of = 7
+        cdef uint8_t faults = 0, all_of = 7
         cdef int c
         cdef Py_ssize_t row, to
         memset(group.families, 0, n)
-        memset(group.fault, 0, n * sizeof(uint64_t))
+        memset(group.fault, 0, n)
         for c in range(self.width):
             if self.places[c].job == ADDRESS:
                 self._convert_addresses(&self.places[c], text, <uint32_t> c + self.timestamped)
@@ -853,8 +923,8 @@ cdef class Scanner:
         cdef const uint32_t *begin = self.group.begin
         cdef const uint32_t *ends = self.ends + word
         cdef const uint32_t *before = ends - 1
-        cdef uint64_t *faults = self.group.fault
-        cdef uint64_t value, fault, maximum = place.maximum, milliseconds_from = MILLISECONDS_FROM
+        cdef uint8_t *faults = self.group.fault
+        cdef uint64_t value, upper, maximum = place.maximum, milliseconds_from = MILLISECONDS_FROM
         cdef bint time = place.job == TIME
         cdef uint32_t i, w, e, length, n = self.group.count
         for i in range(n):
@@ -863,27 +933,26 @@ cdef class Scanner:
                 w += 1
             e = ends[first[i]]
             length = e - w
-            if text[w] == 45 and length == 1:
-                absent[i] = 1
-                values[i] = 0
-                continue
             absent[i] = 0
-            fault = 0
-            if length <= 8:
-                value = digits(text + w, length, &fault)
-            elif length <= 16:
-                value = digits(text + w, length - 8, &fault) * 100000000 + digits(text + e - 8, 8, &fault)
-            elif length <= 19:
-                value = ((digits(text + w, length - 16, &fault) * 100000000 + digits(text + e - 16, 8, &fault))
-                         * 100000000 + digits(text + e - 8, 8, &fault))
+            if length <= 16:
+                if not number(text + e, length, &value):
+                    if text[w] == 45 and length == 1:
+                        absent[i] = 1
+                        values[i] = 0
+                    else:
+                        faults[i] = 1
+                    continue
             else:
-                value = 0
-                fault = NOT_DIGITS
-            fault = (fault & NOT_DIGITS) | (value > maximum)
+                upper = 0
+                if length > 19 or not (number(text + e, 16, &value) and number(text + e - 16, length - 16, &upper)):
+                    faults[i] = 1
+                    continue
+                value += upper * (<uint64_t> 100000000 * <uint64_t> 100000000)
+            if value > maximum:
+                faults[i] = 1
             if time and value < milliseconds_from:
                 value *= 1000
             values[i] = value
-            faults[i] |= fault
 
     cdef void _convert_addresses(self, Place *place, const uint8_t *text, uint32_t word) noexcept nogil:
         cdef uint8_t *family = <uint8_t *> place.first + self.rows
@@ -893,7 +962,7 @@ cdef class Scanner:
         cdef const uint32_t *begin = self.group.begin
         cdef const uint32_t *ends = self.ends + word
         cdef const uint32_t *before = ends - 1
-        cdef uint64_t *faults = self.group.fault
+        cdef uint8_t *faults = self.group.fault
         cdef uint8_t *families = self.group.families
         cdef uint8_t endpoint = 4 if place.endpoint else 0
         cdef uint32_t i, w, length, value, n = self.group.count
@@ -924,15 +993,21 @@ cdef class Scanner:
         cdef const uint32_t *before = ends - 1
         cdef uint64_t seed = place.table.seed
         cdef uint32_t i, w, length, n = self.group.count
+        cdef uint32_t last = 0, last_length = 0  # where the value of the line before is: often it is the same
         cdef uint64_t h
-        cdef int code
+        cdef int code = 0
         for i in range(n):
             w = before[first[i]] + 1 if word else begin[i]
             while text[w] == 32:
                 w += 1
             length = ends[first[i]] - w
+            if length == last_length and same(text + w, text + last, length):
+                codes[i] = <uint32_t> code
+                continue
+            last = w
+            last_length = length
             if text[w] == 45 and length == 1:
-                codes[i] = 0
+                codes[i] = code = 0
                 continue
             h = hash_of(text + w, length, seed)
             code = table_find(&place.table, text + w, length, h)
