@@ -1,0 +1,161 @@
+"""`edfn-agent doctor`: is everything that the configuration needs there, reachable and allowed.
+
+Status 0: all well. 1: something is wrong (an error or a warning). 2: the configuration cannot be used, or the command
+is wrong. boto3, pydantic and rich are imported inside the command: `edfn-agent --help` must not wait for them.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from edfn_agent.ops.doctor.checks import Alike, Check
+
+WRONG = 1
+
+
+@click.command()
+@click.option("-c", "--config", "file", metavar="FILE", envvar="EDFN_AGENT_CONFIG", help="The configuration file.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line for each check, nothing else.")
+@click.option(
+    "--peek",
+    is_flag=True,
+    help="Receive one message of each queue, which counts as a try of it, and read its object's first octet.",
+)
+def doctor(file: str | None, as_json: bool, peek: bool) -> None:
+    """Check that all the configuration needs is there, reachable and allowed.
+
+    Accounts, regions, every permission, flow logs, buckets, queues, log groups, streams, collectors and this machine.
+    Nothing is changed. What is well is shown in short, what is wrong at the end with what mends it. Status 0: all well;
+    1: something is wrong; 2: configuration. docs/doctor.md has every check.
+    """
+    from edfn_agent.commands.inventory import _console, _progress, _stop
+    from edfn_agent.config import ConfigError, load_with_warnings
+    from edfn_agent.inventory.accounts import NoRegion
+    from edfn_agent.ops.doctor.examination import Examination
+
+    if file is None:
+        _stop("no configuration: give it by -c FILE or in EDFN_AGENT_CONFIG")
+    try:
+        config, warnings = load_with_warnings(file)
+        examination = Examination(config, file, peek, tuple(map(str, warnings)))
+        with _progress() as progress:
+            checks = examination.run(progress)
+    except (ConfigError, NoRegion) as error:
+        _stop(str(error))
+    if as_json:
+        for check in checks:
+            click.echo(json.dumps(check.to_json()))
+    else:
+        _print(_console(), checks)
+    if any(check.is_fault for check in checks):
+        sys.exit(WRONG)
+
+
+def _print(console: Console, checks: Sequence[Check]) -> None:
+    from edfn_agent.ops.doctor.checks import ERROR, GROUPS, INFO, OK, UNTRIED, WARNING, alike
+
+    for group, title in GROUPS.items():
+        mine = [check for check in checks if check.group == group]
+        if mine:
+            _print_group(console, title, mine)
+    told = [each for each in alike(checks) if each.first.status != OK]
+    for heading, statuses in (("Not tried", (UNTRIED,)), ("Good to know", (INFO,)), ("Faults", (WARNING, ERROR))):
+        some = [each for each in told if each.first.status in statuses]
+        if not some:
+            continue
+        console.print(f"[bold]{heading} ({len(some)})[/]")
+        # The gravest stands at the very end, where the eye is when the command is done.
+        for each in sorted(some, key=lambda one: statuses.index(one.first.status)):
+            _print_told(console, each)
+        console.print()
+    counts = {status: sum(check.status == status for check in checks) for status in (OK, UNTRIED, INFO, WARNING, ERROR)}
+    console.print(
+        f"{len(checks)} checks: {counts[OK]} well, {counts[UNTRIED]} not tried, {counts[INFO]} good to know, "
+        f"{counts[WARNING]} warnings, {counts[ERROR]} errors."
+    )
+
+
+_SIGNS = {"ok": "[green]ok[/]     ", "untried": "[dim]untried[/]", "info": "[dim]info[/]   "}
+_FAULTS = {"warning": "[yellow]warning[/]", "error": "[bold red]error[/]  "}
+
+
+def _print_group(console: Console, title: str, checks: Sequence[Check]) -> None:
+    """One line for each kind of check: how many are well, and where."""
+    from rich.markup import escape
+
+    console.print(f"[bold]{title}[/]")
+    permissions = checks[0].group == "permission"
+    lines: dict[tuple[str, str], list[Check]] = {}
+    for check in checks:
+        name = f"{check.title.partition(':')[0]}" if permissions else check.title
+        lines.setdefault((name, check.status), []).append(check)
+    for (name, status), some in lines.items():
+        sign = _SIGNS.get(status) or _FAULTS[status]
+        detail = _actions(some) if permissions else _summary(some)
+        console.print(f"  {sign} {escape(name):<32} [dim]{escape(detail)}[/]", overflow="ellipsis", no_wrap=True)
+    console.print()
+
+
+def _actions(checks: Sequence[Check]) -> str:
+    names = sorted({check.title.partition(":")[2] for check in checks})
+    return f"{len(names)}: {', '.join(names)}"
+
+
+def _summary(checks: Sequence[Check]) -> str:
+    if len(checks) == 1:
+        only = checks[0]
+        return ": ".join(filter(None, (_short(only.resource) or only.place, only.text)))
+    texts = list(dict.fromkeys(check.text for check in checks))
+    places = list(dict.fromkeys(_short(check.resource) or check.place for check in checks))
+    shown = ", ".join(places[:3]) + (f" and {len(places) - 3} more" if len(places) > 3 else "")
+    return f"{len(checks)}: {shown}" + (f": {texts[0]}" if len(texts) == 1 else "")
+
+
+def _short(resource: str) -> str:
+    """An ARN's last part; other names as they are."""
+    if not resource.startswith("arn:"):
+        return resource
+    return resource.split(":", 5)[5]
+
+
+def _print_told(console: Console, each: Alike) -> None:
+    from rich.markup import escape
+
+    check = each.first
+    sign = (_FAULTS.get(check.status) or _SIGNS[check.status]).strip()
+    subject = _listed(each.resources, "resources")
+    where = _listed(each.places, "places")
+    head = " ".join(filter(None, (escape(subject), f"[dim]({escape(where)})[/]" if where else "")))
+    console.print(f"{sign} [bold]{escape(check.title)}[/] {head}")
+    _print_text(console, check.text, "")
+    if check.next_step:
+        _print_text(console, check.next_step, "-> ")
+    lines = check.fix.splitlines()
+    if lines and each.count > 1:
+        lines.append(f"(that is for {check.resource or check.place}; alike for the others, see --json)")
+    for line in lines:
+        # Whole, however long: it is there to be copied.
+        console.print(f"           {line}", style="cyan", markup=False, soft_wrap=True)
+
+
+def _print_text(console: Console, text: str, lead: str) -> None:
+    import textwrap
+
+    indented = textwrap.fill(
+        lead + text, console.width, initial_indent=" " * 8, subsequent_indent=" " * 11, break_long_words=False
+    )
+    console.print(indented, markup=False)
+
+
+def _listed(names: Sequence[str], what: str) -> str:
+    if len(names) <= 3:
+        return ", ".join(names)
+    return f"{', '.join(names[:2])} and {len(names) - 2} more {what}"

@@ -1,0 +1,148 @@
+"""What mends a fault, ready to be copied: statements and commands, taken from `edfn_agent.setup`.
+
+In: the configuration and the place. Out: JSON of a statement, a line of shell. Never: a policy written by hand here
+that setup knows; a secret.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from edfn_agent.inventory.model import Bucket, FlowLog, Queue, Vpc
+from edfn_agent.setup.agent_policy import Access, StreamUse, hub, member
+from edfn_agent.setup.calls import Call
+from edfn_agent.setup.model import Place, Statement
+from edfn_agent.setup.statements import allow, delivered_bucket, flow_log_role_policy, key_for_delivered_bucket
+from edfn_agent.setup.statements import notified_queue as _notified_queue
+
+
+class Mending:
+    """For one configuration."""
+
+    def __init__(self, config: Any, file: str) -> None:
+        self.file = file
+        self._access = access_of(config)
+        everything = frozenset(("s3", "cloudwatch_logs", "kinesis", "firehose"))
+        # Also what the inputs in use do not need: discovery asks more than one input's questions.
+        self._wide = Access(everything, kinesis_metrics=True, simulate=True)
+
+    def statement(self, account: str, action: str, resource: str = "", partition: str = "aws") -> str:
+        """The statement that allows one action, with the resources that setup would give it."""
+        if action == "kms:Decrypt":
+            return _json(allow(action, resource or "*"))
+        for access in (self._access, self._wide):
+            for found in (*member(access, account, partition), *hub(access, account, partition, ())):
+                actions = [found["Action"]] if isinstance(found["Action"], str) else found["Action"]
+                if any(fnmatchcase(action, each) for each in actions):
+                    return _json({**found, "Action": action, "Resource": resource or found["Resource"]})
+        return _json(allow(action, resource or "*"))
+
+    @property
+    def whole_policy(self) -> str:
+        return f"edfn-agent setup policy -c {shlex.quote(self.file)}"
+
+
+def access_of(config: Any) -> Access:
+    """What the configuration reads, as setup wants it."""
+    inputs = config.inputs
+    kinesis = inputs.kinesis
+    listed = () if kinesis is None or kinesis.streams == "discovered" else kinesis.streams
+    return Access(
+        frozenset(
+            name for name in ("s3", "cloudwatch_logs", "kinesis", "firehose") if getattr(inputs, name) is not None
+        ),
+        streams=tuple(StreamUse(each.arn, each.enhanced_fan_out, each.application_name or "") for each in listed),
+        kinesis_metrics=kinesis is not None and kinesis.metrics_level != "NONE",
+    )
+
+
+def assume_role(role_arn: str) -> str:
+    """For the agent's own identity."""
+    return _json(allow("sts:AssumeRole", role_arn))
+
+
+def notified_queue(queue: Queue, bucket: str, partition: str) -> str:
+    place = Place(queue.account_id, queue.region, partition)
+    return _json(_notified_queue(place, queue.arn.rpartition(":")[2], bucket, False)[0])
+
+
+def written_bucket(bucket: Bucket, logs: Sequence[FlowLog], partition: str) -> str:
+    """Statements for the bucket's policy: AWS's log delivery may write what these flow logs bring."""
+    first = logs[0]
+    place = Place(bucket.account_id or first.account_id, bucket.region or first.region, partition)
+    sources = sorted({Place(each.account_id, each.region, partition) for each in logs})
+    prefix = f"{first.prefix}/" if first.prefix else ""
+    statements = delivered_bucket(place, bucket.bucket, prefix, sources, first.hive, False)
+    return "\n".join(map(_json, statements[:2]))
+
+
+def encrypting_key(logs: Sequence[FlowLog], partition: str) -> str:
+    return _json(key_for_delivered_bucket([Place(each.account_id, each.region, partition) for each in logs]))
+
+
+def delivering_role(log: FlowLog, partition: str) -> str:
+    """Statements for the role of a flow log that writes to a log group."""
+    place = Place(log.account_id, log.region, partition)
+    return "\n".join(map(_json, flow_log_role_policy(place, log.log_group or "*", False)))
+
+
+def announce(bucket: Bucket, sources: Iterable[str]) -> str:
+    """A queue for the bucket, its policy and the notification."""
+    words = ["edfn-agent", "setup", "s3"]
+    words += ["--account", bucket.account_id or "ACCOUNT", "--region", bucket.region or "REGION"]
+    words += ["--bucket", bucket.bucket, "--existing-bucket"]
+    for source in sorted(set(sources)):
+        words += ["--source-account", source]
+    return shlex.join(words)
+
+
+def subscribe(log: FlowLog) -> str:
+    """A stream for the log group, and the subscription filter."""
+    words = ["edfn-agent", "setup", "kinesis", "--account", log.account_id, "--region", log.region]
+    words += ["--log-group", log.log_group or "", "--existing-log-group", *_watching(log)]
+    if log.format:
+        words += ["--log-format", log.format]
+    return shlex.join(words)
+
+
+_OPTIONS = {"vpc": "--vpc", "subnet": "--subnet", "eni": "--interface", "tgw": "--transit-gateway"}
+
+
+def _watching(log: FlowLog) -> list[str]:
+    return [_OPTIONS[log.resource_id.split("-")[0]], f"{log.account_id}/{log.region}/{log.resource_id}"]
+
+
+def dead_letters(queue: Queue, partition: str) -> str:
+    """aws commands: a queue for what cannot be read, and the redrive policy."""
+    from edfn_agent.setup.commandline import render
+
+    place = Place(queue.account_id, queue.region, partition)
+    name = f"{queue.arn.rpartition(':')[2]}-dead-letters"
+    redrive = json.dumps({"deadLetterTargetArn": place.arn("sqs", name), "maxReceiveCount": "5"})
+    steps = [
+        Call("sqs", "CreateQueue", {"QueueName": name, "Attributes": {"MessageRetentionPeriod": "1209600"}}),
+        Call(
+            "sqs",
+            "SetQueueAttributes",
+            {"QueueUrl": queue.url or "URL", "Attributes": {"RedrivePolicy": redrive}},
+        ),
+    ]
+    return "\n".join(line for step in steps for line in render(step, place))
+
+
+def flow_logs_for(vpcs: Sequence[Vpc], name: str = "edfn-flow-logs") -> str:
+    """New flow logs to a bucket of their own, with everything that takes."""
+    first = vpcs[0]
+    words = ["edfn-agent", "setup", "s3", "--name", name, "--account", first.account_id, "--region", first.region]
+    words += ["--bucket", f"{name}-{first.account_id}-{first.region}"]
+    for vpc in vpcs:
+        words += ["--vpc", f"{vpc.account_id}/{vpc.region}/{vpc.vpc_id}"]
+    return shlex.join(words)
+
+
+def _json(statement: Statement) -> str:
+    return json.dumps(statement)
