@@ -53,6 +53,10 @@ FRESH = 60.0
 DEAD_FOR = 15.0
 """Seconds before an account that was not reached is tried again for the sake of a source; discovery tries it too."""
 
+OPTIONAL_PATIENCE = 2.0
+"""Seconds that a collector which is not required may keep the others waiting, each time that it does not answer or
+takes nothing; then it is down for a while, and misses what is sent meanwhile."""
+
 STRANGERS = 100_000
 """Unknown ids remembered, so that an interface that is gone is asked for once and not for ever."""
 
@@ -113,6 +117,8 @@ class Agent:
         self._say_hello()
         if self.leads and self._current.empty and not self.stopping.is_set():
             self.discover()
+        if self.stopping.is_set():
+            return
         self._run("flush", self._flush)
         self._run("housekeeping", self._keep_house)
         self._sources.start()
@@ -167,8 +173,11 @@ class Agent:
             before.ipfix,
             before.exporters.address_mode,
         ):
-            self._exporter = self._new_exporter(config)
-            self._pipeline.replace(exporter=self._exporter)
+            exporter = self._new_exporter(config)
+            self._pipeline.replace(exporter=exporter)
+            self._figures()  # what the old one has sent to its end
+            self._exporter = exporter
+            self._totals.clear()
         self._sources.reconfigure(config)
         self._current.reconfigure(config)
         if self._schedule is not None and config.discovery != before.discovery:
@@ -198,7 +207,12 @@ class Agent:
     def degraded(self) -> list[str]:
         """What is wrong, though the rest goes on."""
         down = [f"collector {d.transport.name}: {d.down}" for d in self._exporter.destinations if d.down]
-        return down + self._sources.problems()
+        dead = [
+            f"account {account.account_id or account.name}: {account.error}"
+            for account in self._current.known.snapshot.accounts
+            if account.status == "failed"
+        ]
+        return down + dead + self._sources.problems()
 
     def templates(self) -> list[dict[str, Any]]:
         """What is on the wire now, per collector and domain."""
@@ -318,6 +332,9 @@ class Agent:
                 if time.monotonic() - stored_at >= TRAFFIC_EVERY:
                     stored_at = time.monotonic()
                     self._store_traffic()
+            except StateError as error:
+                self.metrics.state_errors.inc()
+                log.error("the state does not work", error=str(error))
             except Exception:
                 log.exception("housekeeping failed")
 
@@ -410,10 +427,11 @@ class Agent:
             packet_addresses=ipfix.packet_addresses,
             egress_zero_on_reject=ipfix.egress_zero_on_reject,
         )
-        destinations = [self._destination(config, collector) for collector in config.collectors]
-        return FlowExporter(settings, destinations, config.worker_id + self.worker)
+        abandoned = threading.Event()
+        destinations = [self._destination(config, collector, abandoned) for collector in config.collectors]
+        return FlowExporter(settings, destinations, config.worker_id + self.worker, abandoned)
 
-    def _destination(self, config: Config, collector: Any) -> Destination:
+    def _destination(self, config: Config, collector: Any, abandoned: threading.Event) -> Destination:
         where: Collector = parse_collector(collector.url)
         tls = TlsSettings(
             ca_file=collector.ca_file,
@@ -426,24 +444,37 @@ class Agent:
         def report(line: str) -> None:
             log.warning(line)
 
+        def wait(seconds: float) -> bool:
+            return self._wait_for_collector(seconds, abandoned)
+
         ipfix = config.ipfix
         return Destination(
-            transport_of(where, address_mode=config.exporters.address_mode, tls=tls, report=report),
+            transport_of(
+                where,
+                address_mode=config.exporters.address_mode,
+                tls=tls,
+                report=report,
+                patience=None if collector.required else OPTIONAL_PATIENCE,
+            ),
             max_message_size=ipfix.max_message_size,
             template_refresh=ipfix.template_refresh,
             pace=Pace(ipfix.records_per_second / max(1, self.workers), sleep=self._wait_for_collector),
             required=collector.required,
-            wait=self._wait_for_collector,
+            patient=True,
+            wait=wait,
             report=report,
         )
 
-    def _wait_for_collector(self, seconds: float) -> bool:
+    def _wait_for_collector(self, seconds: float, abandoned: threading.Event | None = None) -> bool:
         """Waiting for a collector's pace or return is not being stuck. True: wait no longer."""
         end = time.monotonic() + seconds
-        while not self._gave_up.is_set() and (left := end - time.monotonic()) > 0:
+        while not (over := self._gave_up.is_set() or (abandoned is not None and abandoned.is_set())):
+            left = end - time.monotonic()
+            if left <= 0:
+                break
             self.progress.moved("sending")
-            self._gave_up.wait(min(left, 5.0))
-        return self._gave_up.is_set()
+            self._gave_up.wait(min(left, 0.5))
+        return over
 
     def _say_hello(self) -> None:
         """Ten lines: what will be read, to where, in which mode."""

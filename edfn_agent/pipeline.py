@@ -14,13 +14,16 @@ from contextlib import contextmanager
 
 from edfn_agent.delivery import Delivery, Outcome
 from edfn_agent.enrich import Enricher, Flows
-from edfn_agent.export.exporter import FlowExporter
+from edfn_agent.export.exporter import FlowExporter, Stopped
 from edfn_agent.formats.batch import Counts, FlowBatch
 from edfn_agent.formats.errors import FormatError
 from edfn_agent.formats.reader import Reader
 
 LINGER = 0.2
 """Seconds that records of small deliveries wait for company before they are sent as they are."""
+
+REFRESH_WAIT = 1.0
+"""Seconds that a refresh of idle exporters waits for its turn."""
 
 Observe = Callable[[Flows], None]
 
@@ -43,22 +46,28 @@ class Pipeline:
         self._exporter = exporter
         self._observe = observe
         self._exporting = threading.Lock()
+        self._weighing = threading.Lock()
         self._free: list[_Seat] = []
         self._seats = threading.Lock()
 
     def replace(self, enricher: Enricher | None = None, exporter: FlowExporter | None = None) -> None:
-        """Go on with others, from the next batch on. What the old exporter was given has gone out."""
-        with self._exporting:
-            if exporter is not None:
+        """Go on with others, from the next batch on. What the old exporter was given has gone out; a batch that waits
+        for a collector which is down goes to the new exporter, all of it."""
+        if enricher is not None:
+            self._enricher = enricher
+        if exporter is not None:
+            self._exporter.abandoned.set()
+            with self._exporting:
                 self._exporter.close()
                 self._exporter = exporter
-            if enricher is not None:
-                self._enricher = enricher
 
     def refresh(self) -> None:
-        """Templates of idle exporters again, when they are due."""
-        with self._exporting:
-            self._exporter.refresh(self._enricher.exporters)
+        """Templates of idle exporters again, when they are due. Not while one waits for a collector: another time."""
+        if self._exporting.acquire(timeout=REFRESH_WAIT):
+            try:
+                self._exporter.refresh()
+            finally:
+                self._exporting.release()
 
     def submit(self, delivery: Delivery) -> Exception | None:
         """Read a delivery to its end and export all full batches. What ended the reading, if it was not the end.
@@ -74,6 +83,9 @@ class Pipeline:
                 self._flush_seat(seat, LINGER)
                 try:
                     self._export(seat.reader.feed(delivery))
+                except BaseException:
+                    seat.since = time.monotonic()  # batches that were ready behind the one that failed
+                    raise
                 finally:
                     if seat.since is None and seat.reader.pending_rows:
                         seat.since = time.monotonic()
@@ -105,22 +117,33 @@ class Pipeline:
 
     def _flush_seat(self, seat: _Seat, older_than: float) -> None:
         if seat.since is not None and time.monotonic() - seat.since >= older_than:
-            seat.since = None
             self._export(seat.reader.flush())
+            seat.since = None  # not before: what could not be sent may have left other batches waiting
 
     def _export(self, batches: Iterable[FlowBatch]) -> None:
         for batch in batches:
             try:
-                with self._exporting:
-                    flows = self._enricher.enrich(batch)
-                    self._exporter.send(flows)
-                self._observe(flows)
+                self._observe(self._send(batch))
             except BaseException as error:
                 for delivery in batch.deliveries:
                     delivery.fail(Outcome.RETURNED, str(error))
                 raise
             finally:
                 batch.release()
+
+    def _send(self, batch: FlowBatch) -> Flows:
+        flows: Flows | None = None
+        while True:
+            with self._exporting:
+                if flows is None:
+                    flows = self._enricher.enrich(batch)
+                try:
+                    self._exporter.send(flows)
+                    return flows
+                except Stopped:
+                    if not self._exporter.abandoned.is_set():
+                        raise
+            time.sleep(0.01)  # `replace` waits for the lock
 
     def _weigh(self, delivery: Delivery) -> None:
         """Count the octets of a delivery from when they are read until it is settled."""
@@ -131,11 +154,13 @@ class Pipeline:
             nonlocal weight
             for chunk in read():
                 weight += len(chunk)
-                self.octets_in_flight += len(chunk)
+                with self._weighing:
+                    self.octets_in_flight += len(chunk)
                 yield chunk
 
         def settled(outcome: Outcome) -> None:
-            self.octets_in_flight -= weight
+            with self._weighing:
+                self.octets_in_flight -= weight
 
         delivery.chunks, delivery.settled_hook = weighed, settled
 

@@ -6,6 +6,7 @@ while a required collector cannot take more; that is the agent's back-pressure. 
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 
@@ -14,7 +15,7 @@ from edfn_agent.export import tables
 from edfn_agent.export.pace import Pace
 from edfn_agent.export.rows import RecordMaker, Runs, Settings
 from edfn_agent.export.tables import Tables
-from edfn_agent.export.transports.base import SessionEnded, Transport, TransportDown
+from edfn_agent.export.transports.base import SessionEnded, Transport, TransportDown, TransportFault
 from edfn_agent.inventory.exporters import Exporter
 from ipfix import ExportingProcess, Messages, Records
 
@@ -26,8 +27,12 @@ WORKER_SHIFT = 24
 """An observation domain is the VPC's number (24 bits) with the worker's above it, so two processes never share one."""
 
 
+MENDED_AFTER = 5.0
+"""Seconds after which a service tries again what only a person can mend: a file of TLS that is missing or wrong."""
+
+
 class Stopped(Exception):
-    """The agent is stopping, and a required collector has not taken everything."""
+    """The agent is stopping (or exports elsewhere now), and a required collector has not taken everything."""
 
 
 class Destination:
@@ -41,6 +46,7 @@ class Destination:
         template_refresh: float = 60.0,
         pace: Pace,
         required: bool = True,
+        patient: bool = False,
         wait: Callable[[float], bool] | None = None,
         clock: Callable[[], float] = time.monotonic,
         report: Callable[[str], None] = lambda line: None,
@@ -48,6 +54,7 @@ class Destination:
         self.transport = transport
         self.process = ExportingProcess(max_message_size, None if transport.reliable else template_refresh)
         self.required = required
+        self._patient = patient  # wait until a TransportFault is mended, instead of raising it
         self.records = 0  # data records handed over, options records included
         self.dropped = 0  # flow records not sent while a collector that is not required was down
         self.down: str = ""  # why it is down, for health
@@ -59,6 +66,7 @@ class Destination:
         self._report = report
         self._session = transport.session
         self._told: dict[str, int] = {}  # exporter -> changes of its interface table that this session knows
+        self._exporters: dict[str, Exporter] = {}  # those that this session has announced, as it announced them
         self._retry_at = 0.0
         self._open = False
 
@@ -82,9 +90,9 @@ class Destination:
     def close(self) -> None:
         self.transport.close()
 
-    def refresh(self, known: Tables, exporters: Sequence[Exporter], domains: Callable[[Exporter], int]) -> None:
+    def refresh(self, known: Tables, domains: Callable[[Exporter], int]) -> None:
         """Templates and tables of idle exporters again, when they are due; a collector may have been restarted."""
-        idle: Runs = [(exporter, []) for exporter in exporters if domains(exporter) in self.process.domains]
+        idle: Runs = [(exporter, []) for exporter in self._exporters.values()]
         if self._open and not self.transport.reliable:
             try:
                 self._announce(idle, known, domains)
@@ -104,6 +112,11 @@ class Destination:
                 self.transport.open()
             except TransportDown as error:
                 self._went_down(error)
+                continue
+            except TransportFault as error:
+                if not self._patient:
+                    raise
+                self._went_down(TransportDown(str(error), retry_after=MENDED_AFTER))
                 continue
             if self.down:
                 self._report(f"{self.transport.name}: back")
@@ -132,7 +145,7 @@ class Destination:
                     interrupted.rest = [(exporter, left), *runs[number + 1 :]] if left else runs[number + 1 :]
                     raise
                 left = _without(left, sum(run.count for run in part))
-        if self.transport.reliable:
+        if self.transport.reliable and self.required:  # nobody waits for a collector that may miss some
             self._drain()
 
     def _drain(self) -> None:
@@ -151,6 +164,7 @@ class Destination:
             self._session = self.transport.session
             self.process.restart()
             self._told.clear()
+            self._exporters.clear()
         new = False
         now, export_time = self._clock(), int(time.time())
         for exporter, records in runs:
@@ -159,8 +173,10 @@ class Destination:
             wanted |= {t.id: t for t in self.process.templates(domain)}
             changes = known.changes(exporter)
             due = self.process.due(domain, wanted.values(), now)
-            if due:
-                new = new or exporter.key not in self._told or any(t.id >= 300 for t in due)
+            before = self._exporters.get(exporter.key)
+            moved = before is not None and before.address != exporter.address
+            if due or moved:  # to a collector, another address is another exporter, which has announced nothing
+                new = new or moved or exporter.key not in self._told or any(t.id >= 300 for t in due)
                 messages = self.process.announce(
                     domain, list(wanted.values()), known.all(exporter, domain), now, export_time
                 )
@@ -170,6 +186,7 @@ class Destination:
             else:
                 continue
             self._told[exporter.key] = changes
+            self._exporters[exporter.key] = exporter
             try:
                 self._hand_over(messages, exporter)
             except _Interrupted as interrupted:
@@ -231,8 +248,15 @@ def _sleep(seconds: float) -> bool:
 class FlowExporter:
     """Makes records of flows once and sends them to every destination. Used by one thread at a time."""
 
-    def __init__(self, settings: Settings, destinations: Sequence[Destination], worker: int = 0) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        destinations: Sequence[Destination],
+        worker: int = 0,
+        abandoned: threading.Event | None = None,
+    ) -> None:
         self.destinations = destinations
+        self.abandoned = abandoned or threading.Event()  # who waits in `send` gives up: another exporter is in force
         self.flows = 0  # flow records handed over to every required destination
         self._maker = RecordMaker(settings)
         self._tables = Tables()
@@ -251,9 +275,9 @@ class FlowExporter:
                 destination.send(runs, self._tables, self.domain)
             self.flows += sum(records.count for _, some in runs for records in some)
 
-    def refresh(self, exporters: Sequence[Exporter]) -> None:
+    def refresh(self) -> None:
         for destination in self.destinations:
-            destination.refresh(self._tables, exporters, self.domain)
+            destination.refresh(self._tables, self.domain)
 
     def drain(self, timeout: float) -> bool:
         return all(destination.drain(timeout) for destination in self.destinations)
