@@ -75,7 +75,10 @@ class Workers:
             # systemd is spoken to by the parent only
             for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
                 environment.pop(name, None)
-            self._processes[worker] = subprocess.Popen(self._command(worker), env=environment, pass_fds=[write])
+            # in a group of its own: Ctrl-C is the parent's to pass on; a second signal would end a worker at once
+            self._processes[worker] = subprocess.Popen(
+                self._command(worker), env=environment, pass_fds=[write], process_group=0
+            )
             os.close(write)
             self._pipes[worker] = read
             self._born[worker] = now

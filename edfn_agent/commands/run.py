@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edfn_agent.config import Config
 
 STUCK_AFTER = 15.0
@@ -53,7 +55,7 @@ def run(path: Path, worker: int | None) -> None:
     signals = _Signals()
     if config.workers > 1 and worker is None:
         sys.exit(_parent(config, path, signals))
-    sys.exit(_work(config, path, worker or 0, signals))
+    sys.exit(_work(config, path, worker or 0, signals, worker is not None))
 
 
 class _Signals:
@@ -62,12 +64,14 @@ class _Signals:
     def __init__(self) -> None:
         self.stop = threading.Event()
         self.reload = threading.Event()
+        self.at_once: Callable[[], None] = lambda: None
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         signal.signal(signal.SIGHUP, lambda *_: self.reload.set())
 
     def _stop(self, *_: Any) -> None:
         if self.stop.is_set():
+            self.at_once()
             os._exit(1)  # asked twice: at once. Sources hand over again what was not acknowledged
         self.stop.set()
 
@@ -82,7 +86,7 @@ def _configure_log(config: Config) -> Any:
     return logs.configure(config.log.level, config.log.format, secrets=secrets)
 
 
-def _work(config: Config, path: Path, worker: int, signals: _Signals) -> int:
+def _work(config: Config, path: Path, worker: int, signals: _Signals, worker_of_parent: bool) -> int:
     """One worker, to its end."""
     import structlog
 
@@ -136,14 +140,24 @@ def _work(config: Config, path: Path, worker: int, signals: _Signals) -> int:
         return 1  # the thread has said why; systemd starts the service again
     watchdog.start()
     current = _configure_log(config)
+    parent = os.getppid()
+    reloading: threading.Thread | None = None
     while not signals.stop.wait(1.0):
         current.tick()
-        if signals.reload.is_set():
-            signals.reload.clear()
-            notifier.reloading()
-            config = _reload(agent, config, path)
+        if worker_of_parent and os.getppid() != parent:
+            log.error("the parent of this worker is gone, so it stops")
+            break
+        if reloading is not None and not reloading.is_alive():
+            reloading = None
+            config = agent.config
             current = _configure_log(config)
             notifier.ready("reading")
+        if signals.reload.is_set() and reloading is None:
+            signals.reload.clear()
+            notifier.reloading()
+            # aside: a reload waits for what the inputs have in hand, and a stop must not wait for that
+            reloading = threading.Thread(target=_reload, args=(agent, config, path), name="reload", daemon=True)
+            reloading.start()
     log.info("stopping", within_s=config.shutdown_timeout)
     notifier.stopping(config.shutdown_timeout)
     agent.stop()
@@ -154,8 +168,8 @@ def _work(config: Config, path: Path, worker: int, signals: _Signals) -> int:
     return 0
 
 
-def _reload(agent: Any, config: Config, path: Path) -> Config:
-    """The new configuration, or the old one when the new one has faults."""
+def _reload(agent: Any, config: Config, path: Path) -> None:
+    """Put the new configuration in force, or leave the old one when the new one has faults."""
     import structlog
 
     from edfn_agent.config import ConfigError, load
@@ -166,13 +180,12 @@ def _reload(agent: Any, config: Config, path: Path) -> Config:
     except ConfigError as error:
         for fault in error.faults:
             log.error("the new configuration is refused, the old one stays", fault=str(fault))
-        return config
+        return
     if new == config:
         log.info("the configuration has not changed; discovering")
     for name in agent.reload(new):
         log.warning("this setting takes effect at the next start", setting=name)
     log.info("configuration reloaded")
-    return new
 
 
 def _parent(config: Config, path: Path, signals: _Signals) -> int:
@@ -187,6 +200,7 @@ def _parent(config: Config, path: Path, signals: _Signals) -> int:
 
     workers = Workers(command, config.workers, lambda: notifier.ready(f"{config.workers} workers"))
     signal.signal(signal.SIGHUP, lambda *_: workers.signal(signal.SIGHUP))
+    signals.at_once = lambda: workers.signal(signal.SIGKILL)
     watchdog = Watchdog(notifier, lambda: workers.looks_after)
     watchdog.start()
     status = workers.run(signals.stop, config.shutdown_timeout + STUCK_AFTER)
