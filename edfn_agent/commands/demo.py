@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,19 +16,42 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--flows", type=click.IntRange(4, 100_000), default=4000, show_default=True, help="Flow records per VPC.")
-def demo(flows: int) -> None:
+@click.option(
+    "--kinesis/--no-kinesis",
+    default=None,
+    help="With a VPC that is read through a Kinesis stream; default: when Java and the extra `kinesis` are there.",
+)
+@click.option(
+    "--lose",
+    type=click.IntRange(0, 1000),
+    default=0,
+    metavar="N",
+    help="Let the collector lose N messages, to see that it is noticed.",
+)
+def demo(flows: int, kinesis: bool | None, lose: int) -> None:
     """Show all of it on this machine, with nothing configured.
 
-    An embedded AWS with two accounts and three VPCs; their flow logs arrive through S3 and SQS and through CloudWatch
-    Logs while the agent runs; the embedded collector on loopback receives the IPFIX. What was written, exported and
+    An embedded AWS with two accounts and four VPCs; their flow logs arrive through S3 and SQS, CloudWatch Logs and
+    Kinesis while the agent runs; the embedded collector on loopback receives the IPFIX. What was written, exported and
     received is compared, and exit status 1 says that a record is missing.
     """
     try:
+        import moto.server  # noqa: F401
+
+        from edfn_agent.demo.kinesis import lacking
         from edfn_agent.demo.service import run
     except ImportError as error:
         raise click.ClickException(f"the demo needs {error.name}: pip install 'edfn-agent[demo]'") from None
+    if kinesis is not False:
+        missing = lacking()
+        if missing and kinesis:
+            raise click.ClickException(missing)
+        if missing:
+            click.echo(f"without Kinesis: {missing}", err=True)
+        kinesis = not missing
     with tempfile.TemporaryDirectory(prefix="edfn-agent-demo-") as folder:
-        result = run(flows, Path(folder), lambda line: click.echo(line, err=True))
+        say = partial(click.echo, err=True)
+        result = run(flows, Path(folder), say, with_kinesis=kinesis, lose=lose)
     sys.exit(0 if _print(result) else 1)
 
 

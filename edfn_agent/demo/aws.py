@@ -1,7 +1,8 @@
 """An AWS of the demo's own: moto in this process, on loopback, with two accounts whose VPCs write flow logs.
 
-In: nothing. Out: accounts, VPCs and sources that discovery finds, and flow logs delivered while the agent runs: objects
-in S3 announced through SQS, and events in CloudWatch Logs. Nothing outside this machine is spoken to.
+In: the Kinesis to use, if there is one. Out: accounts, VPCs and sources that discovery finds, and flow logs delivered
+while the agent runs: objects in S3 announced through SQS, events in CloudWatch Logs, records in Kinesis. Nothing
+outside this machine is spoken to.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ import logging
 import time
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 
-from edfn_agent.demo.traffic import DemoInterface, DemoVpc, flow_log, vpcs
+from edfn_agent.demo.traffic import DemoInterface, DemoVpc, branch, flow_log, vpcs
 from edfn_agent.formats.layout import DEFAULT
+
+if TYPE_CHECKING:
+    from edfn_agent.demo.kinesis import EmbeddedKinesis
 
 ROLE = "arn:aws:iam::{account}:role/EdfnAgent"
 EXTERNAL_ID = "demo"
@@ -27,7 +31,7 @@ DELIVERY_ROLE = "arn:aws:iam::{account}:role/FlowLogs"
 
 REGIONS = ("us-east-1", "eu-central-1")
 
-S3, CLOUDWATCH = "S3 through SQS", "CloudWatch Logs"
+S3, CLOUDWATCH, KINESIS = "S3 through SQS", "CloudWatch Logs", "Kinesis"
 WAYS = {"shop": S3, "office": CLOUDWATCH, "lab": S3}
 
 
@@ -55,6 +59,7 @@ class EmbeddedAws:
         self._sessions: dict[str, Any] = {}
         self._clients: dict[tuple[str, str, str], Any] = {}
         self._objects = 0
+        self._kinesis: EmbeddedKinesis | None = None
 
     def close(self) -> None:
         self._server.stop()
@@ -71,13 +76,19 @@ class EmbeddedAws:
             self._clients[key] = self._sessions[account].client(service, region, endpoint_url=self.url)
         return self._clients[key]
 
-    def seed(self) -> list[Source]:
+    def seed(self, kinesis: EmbeddedKinesis | None = None) -> list[Source]:
         """Make the demo's VPCs, and a flow log for each."""
         wanted = vpcs()
+        self._kinesis = kinesis
         for account in sorted({vpc.account_id for vpc in wanted}):
             for region in REGIONS:
                 self._remove_default_vpc(account, region)
-        return [self._seed(vpc, WAYS[vpc.name]) for vpc in wanted]
+        sources = [self._seed(vpc, WAYS[vpc.name]) for vpc in wanted]
+        if kinesis is not None:
+            source = self._seed(branch(), KINESIS)
+            self._subscribe(source, kinesis.arn)
+            sources.append(source)
+        return sources
 
     def _remove_default_vpc(self, account: str, region: str) -> None:
         """Every new account has one in each region; here they would only be seven lines of findings."""
@@ -168,6 +179,18 @@ class EmbeddedAws:
             logs.create_log_stream(logGroupName=LOG_GROUP, logStreamName=f"{interface.interface_id}-all")
         return LOG_GROUP
 
+    def _subscribe(self, source: Source, stream: str) -> None:
+        """Where the flow log's log group is sent on to. moto only looks whether it has a stream of that name, too."""
+        account, region = source.vpc.account_id, source.vpc.region
+        self.client(account, region, "kinesis").create_stream(StreamName=stream.rpartition("/")[2], ShardCount=1)
+        self.client(account, region, "logs").put_subscription_filter(
+            logGroupName=source.place,
+            filterName="edfn-agent",
+            filterPattern="",
+            destinationArn=stream,
+            roleArn=DELIVERY_ROLE.format(account=account),
+        )
+
     def deliver(self, source: Source, flows: int, seed: int) -> Any:
         """Write so many flows of the last minute as AWS delivers them; what was written (`traffic.Written`)."""
         vpc = source.vpc
@@ -175,6 +198,9 @@ class EmbeddedAws:
         written = flow_log(vpc, flows, now - 60, seed)
         if source.way == S3:
             self._put_object(source, written.lines, now)
+        elif source.way == KINESIS:
+            assert self._kinesis is not None
+            self._kinesis.put_events(vpc, source.place, written.lines)
         else:
             self._put_events(source, written.lines, now)
         return written

@@ -21,6 +21,9 @@ CUSTOM = Layout.parse(
     "version vpc-id subnet-id instance-id interface-id account-id type srcaddr dstaddr srcport dstport pkt-srcaddr "
     "pkt-dstaddr protocol bytes packets start end action tcp-flags log-status flow-direction traffic-path region az-id"
 )
+SHORT = Layout.parse(
+    "interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action log-status flow-direction"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,11 @@ def vpcs() -> list[DemoVpc]:
         _vpc(2, "office", "111111111111", "eu-central-1", "10.2.0.0/16", CUSTOM, ("vpn-gw", "files", "print")),
         _vpc(3, "lab", "222222222222", "us-east-1", "10.3.0.0/16", ALL_VPC_FIELDS, ("gpu-1", "gpu-2", "notebook")),
     ]
+
+
+def branch() -> DemoVpc:
+    """The VPC whose log group is subscribed to a Kinesis stream, where there is Kinesis."""
+    return _vpc(4, "branch", "222222222222", "eu-central-1", "10.4.0.0/16", SHORT, ("till-1", "till-2", "camera"))
 
 
 def _vpc(
