@@ -6,6 +6,8 @@ or plain Python, which share this module) and, when they are full, the columns o
 
 from __future__ import annotations
 
+import sys
+from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -75,10 +77,51 @@ def _word(field: FlowLogField, kept: bool) -> Word:
     )
 
 
+class _Pool:
+    """Arrays that were handed out, used again when nobody has them any more.
+
+    A batch lives until it is sent, so a reader needs a set of arrays for each that is on its way; fresh memory would
+    cost more than a tenth of reading (the kernel clears every page). What is lent and what is free is told by the
+    reference count: a column is a view of one of these arrays and keeps it. At most `LENT` of a kind are remembered,
+    which is 32 MiB with 16,384 rows.
+    """
+
+    LENT = 64
+
+    def __init__(self) -> None:
+        self._lent: dict[tuple[str, int], deque[NDArray[Any]]] = {}
+
+    def take(self, kind: str, rows: int) -> NDArray[Any]:
+        lent = self._lent.get((kind, rows))
+        if lent:
+            array = lent.popleft()  # atomic: readers of several threads may ask
+            if sys.getrefcount(array) == 2:  # this variable, and the argument
+                return array
+            lent.appendleft(array)
+        if kind == "v6":
+            return np.empty((rows, 16), np.uint8)
+        return np.empty(rows, kind)
+
+    def give(self, kind: str, array: NDArray[Any]) -> None:
+        """Nobody writes to it any more; views of it may be on their way."""
+        key = (kind, len(array))
+        if key not in self._lent:
+            if len(self._lent) > 32:  # capacities come from a configuration, not from input: but be sure
+                self._lent.clear()
+            self._lent[key] = deque(maxlen=self.LENT)
+        self._lent[key].append(array)
+
+
+_pool = _Pool()
+
+_KINDS = {INTEGER: ("u8", "?"), TIME: ("u8", "?"), ADDRESS: ("u1", "u4", "v6"), STRING: ("u4",), SKIP: ()}
+
+
 class Columns:
     """Arrays with room for `capacity` rows, one set per word, handed out when they are full.
 
     `arrays[i]` are those of word i: values and absent; family, v4 and v6; codes; nothing for a word that is skipped.
+    Before `open` and after `take` there are none: who waits for rows and has none needs no memory.
     """
 
     __slots__ = ("arrays", "capacity", "family", "octets_per_row", "words")
@@ -87,26 +130,19 @@ class Columns:
         self.words = words
         self.capacity = capacity
         self.octets_per_row = 1 + sum({INTEGER: 9, TIME: 9, ADDRESS: 21, STRING: 4}.get(word.job, 0) for word in words)
-        self._renew()
-
-    def _renew(self) -> None:
-        # np.empty: the pages of rows that are never written are never touched either
-        rows = self.capacity
-        self.family: NDArray[np.uint8] = np.empty(rows, np.uint8)
+        self.family: NDArray[np.uint8] = _NO_ROWS
         self.arrays: list[tuple[NDArray[Any], ...]] = []
-        for word in self.words:
-            if word.job in (INTEGER, TIME):
-                self.arrays.append((np.empty(rows, np.uint64), np.empty(rows, np.bool_)))
-            elif word.job == ADDRESS:
-                v6 = np.empty((rows, 16), np.uint8)
-                self.arrays.append((np.empty(rows, np.uint8), np.empty(rows, np.uint32), v6))
-            elif word.job == STRING:
-                self.arrays.append((np.empty(rows, np.uint32),))
-            else:
-                self.arrays.append(())
+
+    def open(self) -> None:
+        """Have arrays to fill."""
+        rows = self.capacity
+        self.family = _pool.take("u1", rows)
+        self.arrays = [tuple(_pool.take(kind, rows) for kind in _KINDS[word.job]) for word in self.words]
 
     def take(self, rows: int, dictionaries: Sequence[Dictionary | None]) -> tuple[dict[str, Column], NDArray[np.uint8]]:
-        """The first `rows` rows as columns, and their families. The arrays are new, or free again, afterwards."""
+        """The first `rows` rows as columns, and their families."""
+        if not self.arrays:
+            self.open()
         # A small batch gets copies, so that it does not hold the memory of a large one while it waits to be sent.
         small = rows * 2 < self.capacity
 
@@ -128,6 +164,13 @@ class Columns:
                 values, absent = arrays
                 columns[word.name] = IntColumn(cut(values), cut(absent) if absent[:rows].any() else None)
         family = cut(self.family)
-        if not small:
-            self._renew()
+        _pool.give("u1", self.family)
+        for word, arrays in zip(self.words, self.arrays, strict=True):
+            for kind, array in zip(_KINDS[word.job], arrays, strict=True):
+                _pool.give(kind, array)
+        self.family = _NO_ROWS
+        self.arrays = []
         return columns, family
+
+
+_NO_ROWS: NDArray[np.uint8] = np.empty(0, np.uint8)

@@ -107,6 +107,8 @@ class Scanner:
         self.bad = []
         self.position = start
         code = END
+        if not self.columns.arrays:
+            self.columns.open()
         while self.position < stop:
             begin = self.position
             newline = buffer.find(b"\n", begin, stop)
