@@ -132,6 +132,7 @@ _output = _all(
 _bucket = _all(
     click.option("--bucket", required=True, metavar="NAME", help="The bucket that the agent reads."),
     click.option("--existing-bucket", is_flag=True, help="It is there already: add to its policy and notifications."),
+    click.option("--existing-queue", is_flag=True, help="The bucket announces its objects already: no queue is made."),
     click.option("--prefix", default="", metavar="PREFIX", help="In front of every key (Firehose: flow-logs/)."),
     click.option("--suffix", default="", metavar="SUFFIX", help="Only such objects are told to the queue."),
     click.option("--queue", default="", metavar="NAME", help="The queue.  [default: the name]"),
@@ -268,6 +269,7 @@ def _bucket_options(given: dict[str, Any]) -> BucketOptions:
         given["queue"],
         given["kms"],
         given["expire_days"],
+        given.get("existing_queue", False),
     )
 
 

@@ -37,10 +37,15 @@ class BucketOptions:
     queue: str = ""
     kms: str = ""  # "", new, or the ARN of a key
     expire_days: int = 30
+    existing_queue: bool = False  # the bucket announces its objects already
 
     def __post_init__(self) -> None:
         if self.prefix.startswith("/") or "AWSLogs" in self.prefix:
             raise SetupError(f"prefix {self.prefix!r}: no slash in front, and no AWSLogs (AWS appends that itself)")
+        if self.existing_queue and not self.existing:
+            raise SetupError("--existing-queue goes with --existing-bucket: a new bucket announces nothing yet")
+        if self.existing_queue and not self.queue:
+            raise SetupError("which queue is there already? Say --queue NAME")
         if self.kms and self.kms != "new" and not self.kms.startswith("arn:"):
             raise SetupError("--kms takes 'new' or the ARN of a key")
 
@@ -82,7 +87,7 @@ def bucket_with_queue(
 ) -> list[Resource]:
     """A bucket, its policy, a queue with a dead-letter queue, and the notification between them."""
     queue = options.queue or name
-    made: list[Resource] = [
+    queues: list[Resource] = [
         Queue(id="DeadLetterQueue", place=place, stage=stage, name=f"{queue}-dead-letters", visibility=30),
         Queue(
             id="Queue",
@@ -94,6 +99,7 @@ def bucket_with_queue(
             dead_letter_arn=place.arn("sqs", f"{queue}-dead-letters"),
         ),
     ]
+    made = [] if options.existing_queue else queues
     if not options.existing:
         made.append(
             Bucket(
@@ -121,6 +127,8 @@ def bucket_with_queue(
                 existing=options.existing,
             )
         )
+    if options.existing_queue:
+        return made
     made.append(
         Notification(
             id="Notification",
