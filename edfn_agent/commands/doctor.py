@@ -75,6 +75,9 @@ def _print(console: Console, checks: Sequence[Check]) -> None:
         # The gravest stands at the very end, where the eye is when the command is done.
         for each in sorted(some, key=lambda one: statuses.index(one.first.status)):
             _print_told(console, each)
+        if heading == "Not tried":
+            for step in dict.fromkeys(each.first.next_step for each in some if each.first.next_step):
+                _print_text(console, step, "-> ")
         console.print()
     counts = {status: sum(check.status == status for check in checks) for status in (OK, UNTRIED, INFO, WARNING, ERROR)}
     console.print(
@@ -83,25 +86,33 @@ def _print(console: Console, checks: Sequence[Check]) -> None:
     )
 
 
-_SIGNS = {"ok": "[green]ok[/]     ", "untried": "[dim]untried[/]", "info": "[dim]info[/]   "}
-_FAULTS = {"warning": "[yellow]warning[/]", "error": "[bold red]error[/]  "}
+_STYLES = {"ok": "green", "untried": "dim", "info": "dim", "warning": "yellow", "error": "bold red"}
 
 
 def _print_group(console: Console, title: str, checks: Sequence[Check]) -> None:
     """One line for each kind of check: how many are well, and where."""
-    from rich.markup import escape
-
     console.print(f"[bold]{title}[/]")
     permissions = checks[0].group == "permission"
     lines: dict[tuple[str, str], list[Check]] = {}
     for check in checks:
-        name = f"{check.title.partition(':')[0]}" if permissions else check.title
+        name = check.title.partition(":")[0] if permissions else check.title
         lines.setdefault((name, check.status), []).append(check)
     for (name, status), some in lines.items():
-        sign = _SIGNS.get(status) or _FAULTS[status]
         detail = _actions(some) if permissions else _summary(some)
-        console.print(f"  {sign} {escape(name):<32} [dim]{escape(detail)}[/]", overflow="ellipsis", no_wrap=True)
+        _print_line(console, status, name, detail)
     console.print()
+
+
+def _print_line(console: Console, status: str, name: str, detail: str) -> None:
+    import textwrap
+
+    from rich.text import Text
+
+    first, *more = textwrap.wrap(detail, max(40, console.width - 38), break_long_words=False) or [""]
+    line = Text("  ").append(f"{status:<8}", _STYLES[status]).append(f"{name:<27} ").append(first, "dim")
+    console.print(line, soft_wrap=True)
+    for rest in more:
+        console.print(Text(" " * 38).append(rest, "dim"), soft_wrap=True)
 
 
 def _actions(checks: Sequence[Check]) -> str:
@@ -120,27 +131,32 @@ def _summary(checks: Sequence[Check]) -> str:
 
 
 def _short(resource: str) -> str:
-    """An ARN's last part; other names as they are."""
-    if not resource.startswith("arn:"):
-        return resource
-    return resource.split(":", 5)[5]
+    """What a person calls it: an ARN without what stands beside it as account and region."""
+    return resource.split(":", 5)[5] if resource.startswith("arn:") else resource
 
 
 def _print_told(console: Console, each: Alike) -> None:
-    from rich.markup import escape
+    from rich.text import Text
 
     check = each.first
-    sign = (_FAULTS.get(check.status) or _SIGNS[check.status]).strip()
-    subject = _listed(each.resources, "resources")
+    subject = _listed([_short(name) for name in each.resources], "resources")
     where = _listed(each.places, "places")
-    head = " ".join(filter(None, (escape(subject), f"[dim]({escape(where)})[/]" if where else "")))
-    console.print(f"{sign} [bold]{escape(check.title)}[/] {head}")
+    head = Text(f"{check.status:<8}", _STYLES[check.status])
+    head.append(", ".join(each.titles), "bold").append(f" {subject}").append(f" ({where})" if where else "", "dim")
+    console.print(head, soft_wrap=True)
     _print_text(console, check.text, "")
+    if check.status == "untried":
+        return  # what would make it possible is said once for all
     if check.next_step:
         _print_text(console, check.next_step, "-> ")
-    lines = check.fix.splitlines()
+    _print_fix(console, each)
+
+
+def _print_fix(console: Console, each: Alike) -> None:
+    lines = each.first.fix.splitlines()
     if lines and each.count > 1:
-        lines.append(f"(that is for {check.resource or check.place}; alike for the others, see --json)")
+        one = _short(each.first.resource)
+        lines.append(f"(this is for {' '.join(filter(None, (one, each.first.place)))}; --json has the others)")
     for line in lines:
         # Whole, however long: it is there to be copied.
         console.print(f"           {line}", style="cyan", markup=False, soft_wrap=True)
@@ -156,6 +172,7 @@ def _print_text(console: Console, text: str, lead: str) -> None:
 
 
 def _listed(names: Sequence[str], what: str) -> str:
+    names = list(dict.fromkeys(names))
     if len(names) <= 3:
         return ", ".join(names)
     return f"{', '.join(names[:2])} and {len(names) - 2} more {what}"

@@ -33,54 +33,53 @@ GROUPS: dict[str, str] = {
 }
 
 CHECKS: dict[str, str] = {
-    "configuration.file": "the file can be used",
-    "configuration.inputs": "an input is on",
-    "machine.state": "the state directory can be used",
-    "machine.space": "room in the state directory",
-    "machine.clock": "the clock agrees with AWS",
-    "machine.files": "open files allowed",
-    "machine.scanner": "the compiled scanner",
-    "machine.parquet": "Parquet can be read",
-    "machine.ip-ranges": "aws.ip_ranges_file",
-    "machine.java": "Java and the Kinesis Client Library",
-    "collector.name": "its name resolves",
-    "collector.route": "there is a route",
-    "collector.port": "it can be reached",
-    "collector.certificate": "its certificate, and the agent's own",
-    "collector.mtu": "messages fit the path",
-    "collector.source": "datagrams from exporter addresses",
-    "account.identity": "who the agent is there",
-    "account.session": "how long a session lasts",
-    "account.once": "each account is reached one way",
-    "region.reachable": "the region answers",
-    "region.call": "calls succeed",
-    "vpc.flow-log": "it has a flow log",
-    "vpc.exporter": "it has an address of its own",
-    "flow-log.delivery": "AWS delivers it",
-    "flow-log.format": "its format is understood",
-    "flow-log.source": "it reaches the agent",
-    "flow-log.once": "its traffic is read once",
-    "flow-log.vpc": "its VPC is known",
-    "bucket.queue": "its objects are announced",
-    "bucket.policy": "AWS may write to it",
-    "bucket.encryption": "its key can be used",
-    "bucket.object": "an object can be read",
-    "queue.there": "the queue is there",
-    "queue.policy": "S3 may send to it",
-    "queue.dead-letters": "it has a dead-letter queue",
-    "queue.encryption": "its key can be used",
-    "queue.timeout": "its visibility timeout",
+    "configuration.file": "file",
+    "configuration.inputs": "inputs",
+    "machine.state": "state directory",
+    "machine.space": "room for the state",
+    "machine.clock": "clock",
+    "machine.files": "open files",
+    "machine.scanner": "compiled scanner",
+    "machine.parquet": "Parquet",
+    "machine.ip-ranges": "AWS address ranges",
+    "machine.java": "Java and Kinesis library",
+    "collector.name": "name",
+    "collector.route": "route",
+    "collector.port": "port",
+    "collector.certificate": "certificate",
+    "collector.mtu": "message size and MTU",
+    "collector.source": "exporters as source",
+    "account.identity": "identity",
+    "account.session": "session",
+    "account.once": "reached once",
+    "region.reachable": "answers",
+    "region.call": "calls",
+    "vpc.flow-log": "flow log",
+    "vpc.exporter": "exporter address",
+    "flow-log.delivery": "delivery by AWS",
+    "flow-log.format": "format",
+    "flow-log.source": "way to the agent",
+    "flow-log.once": "read once",
+    "flow-log.vpc": "VPC",
+    "bucket.queue": "announcement of objects",
+    "bucket.policy": "policy for AWS's delivery",
+    "bucket.encryption": "encryption",
+    "bucket.object": "reading an object",
+    "queue.there": "queue",
+    "queue.policy": "policy for S3",
+    "queue.dead-letters": "dead-letter queue",
+    "queue.encryption": "encryption",
+    "queue.timeout": "visibility timeout",
     "queue.backlog": "messages that wait",
-    "log-group.there": "the log group is there",
-    "log-group.events": "events arrive in it",
-    "stream.active": "the stream is active",
-    "stream.consumer": "its fan-out consumer",
-    "stream.leases": "its lease table",
-    "stream.encryption": "its key can be used",
-    "firehose.endpoint": "the endpoint can be opened",
-    "firehose.certificate": "the endpoint's certificate",
-    "firehose.access-key": "the endpoint's access key",
-    "firehose.stream": "where the stream delivers to",
+    "log-group.there": "log group",
+    "log-group.events": "newest events",
+    "stream.active": "stream",
+    "stream.consumer": "fan-out consumer",
+    "stream.leases": "lease table",
+    "firehose.endpoint": "endpoint",
+    "firehose.certificate": "certificate",
+    "firehose.access-key": "access key",
+    "firehose.stream": "delivery stream",
 }
 
 PERMISSION = "permission."
@@ -145,6 +144,7 @@ class Alike:
     """Checks that say the same of several places."""
 
     first: Check
+    titles: tuple[str, ...]
     resources: tuple[str, ...]
     places: tuple[str, ...]
 
@@ -157,10 +157,13 @@ def alike(checks: Sequence[Check]) -> list[Alike]:
     """The gravest first. What fifty accounts lack is one line for people."""
     found: dict[tuple[str, str, str, str], list[Check]] = {}
     for each in sorted(checks, key=lambda check: WEIGHTS.index(check.status)):
-        found.setdefault((each.status, each.id, each.text, each.next_step), []).append(each)
+        # Ten actions that were not tried for one reason are one line, too.
+        id = "" if each.status == UNTRIED else each.id
+        found.setdefault((each.status, id, each.text, each.next_step), []).append(each)
     return [
         Alike(
             group[0],
+            tuple(dict.fromkeys(each.id.removeprefix(PERMISSION) for each in group)),
             tuple(dict.fromkeys(each.resource for each in group if each.resource)),
             tuple(dict.fromkeys(each.place for each in group if each.place)),
         )

@@ -11,6 +11,7 @@ from edfn_agent.inventory.model import Finding, FlowLog, Notification
 from edfn_agent.inventory.sources import SourcePlan, Way, layout_of
 from edfn_agent.ops.doctor import mending
 from edfn_agent.ops.doctor.checks import OK, Check
+from edfn_agent.ops.doctor.missing import commands
 
 _WORDS = (
     # words of a finding: the check that it belongs to
@@ -76,16 +77,16 @@ def _fix(plan: SourcePlan, id: str, finding: Finding) -> str:
     snapshot = plan.snapshot
     partition = next((each.partition for each in snapshot.accounts if each.account_id == finding.account_id), "aws")
     vpc = snapshot.vpc_by_id.get(finding.subject)
-    if id == "vpc.flow-log" and vpc is not None:
-        return mending.flow_logs_for([vpc])
+    if id == "vpc.flow-log" and vpc is not None and "has no flow log" in finding.problem:
+        return commands(plan, [vpc])[0].command
     if id.startswith("queue."):
         queue = next((each for each in snapshot.queues if each.arn == finding.subject), None)
         if queue is None:
             return ""
         if id == "queue.dead-letters":
-            return mending.dead_letters(queue, partition)
+            return mending.dead_letters(queue)
         bucket = next((each for each in snapshot.buckets if _tells(each.notifications, queue.arn)), None)
-        return mending.notified_queue(queue, bucket.bucket, partition) if bucket else ""
+        return mending.notified_queue(queue, bucket.bucket) if bucket else ""
     log = snapshot.flow_log_by_id.get(finding.subject)
     if log is None:
         return ""

@@ -13,7 +13,7 @@ from edfn_agent.inventory.calls import ALL, VPCS, Call
 from edfn_agent.inventory.model import Account, Finding, Snapshot
 from edfn_agent.ops.doctor.checks import ERROR, OK, Check
 from edfn_agent.ops.doctor.mending import Mending, assume_role
-from edfn_agent.ops.doctor.trials import Trials
+from edfn_agent.ops.doctor.trials import Target, Trials
 from edfn_agent.ops.doctor.witness import WitnessedAccounts
 
 _BY_ACTION = {call.action: call for call in ALL}
@@ -33,6 +33,7 @@ def account(accounts: WitnessedAccounts, trials: Trials, row: Account) -> list[C
     home = accounts.home_region(id)
     identity = accounts.client(id, home, "sts").get_caller_identity()["Arn"]
     trials.identities[id] = row.via.removeprefix("role:") if row.via.startswith("role:") else identity
+    trials.may_simulate(Target(id, home, ""))  # here and once: the trials side by side then know whether IAM answers
     kind, _, name = row.via.partition(":")
     how = {"role": "by a role of the configuration", "profile": f"by the profile {name}"}.get(kind, "as itself")
     given = {role.arn: role.external_id is not None for role in accounts.settings.roles}.get(name)

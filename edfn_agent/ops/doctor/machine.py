@@ -87,18 +87,17 @@ def _user(uid: int) -> str:
 
 def clock(skew: float | None) -> Check:
     """`skew`: seconds that this machine is ahead of AWS."""
-    name = "clock"
     if skew is None:
-        return Check("machine.clock", UNTRIED, "AWS said no time", resource=name)
+        return Check("machine.clock", UNTRIED, "AWS said no time")
     text = f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} AWS"
     fix = "timedatectl set-ntp true"
     if abs(skew) >= REFUSED:
         step = "set the clock (chrony or systemd-timesyncd): AWS refuses more than 5 minutes"
-        return Check("machine.clock", ERROR, text, resource=name, next_step=step, fix=fix)
+        return Check("machine.clock", ERROR, text, next_step=step, fix=fix)
     if abs(skew) >= SKEW:
         step = "set the clock (chrony or systemd-timesyncd): collectors file flows by it"
-        return Check("machine.clock", WARNING, text, resource=name, next_step=step, fix=fix)
-    return Check("machine.clock", OK, "agrees with AWS within 2 s" if abs(skew) < 2 else text, resource=name)
+        return Check("machine.clock", WARNING, text, next_step=step, fix=fix)
+    return Check("machine.clock", OK, "agrees with AWS within 2 s" if abs(skew) < 2 else text)
 
 
 def files(config: Any, snapshot: Snapshot) -> Check:
@@ -109,8 +108,8 @@ def files(config: Any, snapshot: Snapshot) -> Check:
     text = f"{soft} may be open at a time, about {needed} are needed"
     if soft != resource.RLIM_INFINITY and soft < needed:
         step = "raise the limit (systemd: LimitNOFILE, a shell: ulimit -n); the packaged service has 65536"
-        return Check("machine.files", WARNING, text, resource="open files", next_step=step, fix="LimitNOFILE=65536")
-    return Check("machine.files", OK, text, resource="open files")
+        return Check("machine.files", WARNING, text, next_step=step, fix="LimitNOFILE=65536")
+    return Check("machine.files", OK, text)
 
 
 def software(config: Any, snapshot: Snapshot) -> Iterator[Check]:

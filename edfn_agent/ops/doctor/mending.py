@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from edfn_agent.inventory.model import Bucket, FlowLog, Queue, Vpc
+from edfn_agent.inventory.model import Bucket, FlowLog, Queue
 from edfn_agent.setup.agent_policy import Access, StreamUse, hub, member
 from edfn_agent.setup.calls import Call
 from edfn_agent.setup.model import Place, Statement
@@ -65,9 +65,8 @@ def assume_role(role_arn: str) -> str:
     return _json(allow("sts:AssumeRole", role_arn))
 
 
-def notified_queue(queue: Queue, bucket: str, partition: str) -> str:
-    place = Place(queue.account_id, queue.region, partition)
-    return _json(_notified_queue(place, queue.arn.rpartition(":")[2], bucket, False)[0])
+def notified_queue(queue: Queue, bucket: str) -> str:
+    return _json(_notified_queue(_place(queue), queue.arn.rpartition(":")[2], bucket, False)[0])
 
 
 def written_bucket(bucket: Bucket, logs: Sequence[FlowLog], partition: str) -> str:
@@ -116,32 +115,32 @@ def _watching(log: FlowLog) -> list[str]:
     return [_OPTIONS[log.resource_id.split("-")[0]], f"{log.account_id}/{log.region}/{log.resource_id}"]
 
 
-def dead_letters(queue: Queue, partition: str) -> str:
+def dead_letters(queue: Queue) -> str:
     """aws commands: a queue for what cannot be read, and the redrive policy."""
-    from edfn_agent.setup.commandline import render
-
-    place = Place(queue.account_id, queue.region, partition)
+    place = _place(queue)
     name = f"{queue.arn.rpartition(':')[2]}-dead-letters"
     redrive = json.dumps({"deadLetterTargetArn": place.arn("sqs", name), "maxReceiveCount": "5"})
-    steps = [
-        Call("sqs", "CreateQueue", {"QueueName": name, "Attributes": {"MessageRetentionPeriod": "1209600"}}),
-        Call(
-            "sqs",
-            "SetQueueAttributes",
-            {"QueueUrl": queue.url or "URL", "Attributes": {"RedrivePolicy": redrive}},
-        ),
-    ]
+    make = Call("sqs", "CreateQueue", {"QueueName": name, "Attributes": {"MessageRetentionPeriod": "1209600"}})
+    return "\n".join((_commands(place, make), _set(queue, "RedrivePolicy", redrive)))
+
+
+def visibility(queue: Queue, seconds: int = 300) -> str:
+    return _set(queue, "VisibilityTimeout", str(seconds))
+
+
+def _set(queue: Queue, attribute: str, value: str) -> str:
+    parameters = {"QueueUrl": queue.url or "URL", "Attributes": {attribute: value}}
+    return _commands(_place(queue), Call("sqs", "SetQueueAttributes", parameters))
+
+
+def _place(queue: Queue) -> Place:
+    return Place(queue.account_id, queue.region, queue.arn.split(":")[1])
+
+
+def _commands(place: Place, *steps: Call) -> str:
+    from edfn_agent.setup.commandline import render
+
     return "\n".join(line for step in steps for line in render(step, place))
-
-
-def flow_logs_for(vpcs: Sequence[Vpc], name: str = "edfn-flow-logs") -> str:
-    """New flow logs to a bucket of their own, with everything that takes."""
-    first = vpcs[0]
-    words = ["edfn-agent", "setup", "s3", "--name", name, "--account", first.account_id, "--region", first.region]
-    words += ["--bucket", f"{name}-{first.account_id}-{first.region}"]
-    for vpc in vpcs:
-        words += ["--vpc", f"{vpc.account_id}/{vpc.region}/{vpc.vpc_id}"]
-    return shlex.join(words)
 
 
 def _json(statement: Statement) -> str:

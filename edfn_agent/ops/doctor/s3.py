@@ -37,19 +37,18 @@ def queue(plan: SourcePlan, trials: Trials, queue: Queue, peek: bool) -> list[Ch
         step = "check the name, or add the queue's account to the configuration"
         return [Check("queue.there", ERROR, text, *where, next_step=step)]
     checks = [Check("queue.there", OK, "it answers", *where)] if queue.visibility_timeout is not None else []
-    partition = queue.arn.split(":")[1]
     if queue.dead_letter_arn is not None:
         checks.append(
             Check("queue.dead-letters", OK, f"{queue.max_receives} tries, then {queue.dead_letter_arn}", *where)
         )
-    checks += _policy(plan, queue, partition)
+    checks += _policy(plan, queue)
     checks += _timeout(queue)
     checks += _key(trials, queue)
     target = Target(queue.via_account or queue.account_id, queue.region, queue.arn)
     return [*checks, *_reading(plan, trials, queue, target, peek)]
 
 
-def _policy(plan: SourcePlan, queue: Queue, partition: str) -> Iterator[Check]:
+def _policy(plan: SourcePlan, queue: Queue) -> Iterator[Check]:
     """Whether S3 may send. Who may not at all is the plan's finding; a queue without any policy nobody can send to."""
     where = (queue.account_id, queue.region, queue.arn)
     buckets = [
@@ -59,13 +58,13 @@ def _policy(plan: SourcePlan, queue: Queue, partition: str) -> Iterator[Check]:
         return
     if not queue.policy:
         text = "it has no policy, so S3 cannot announce objects in it"
-        fix = "\n".join(mending.notified_queue(queue, bucket.bucket, partition) for bucket in buckets)
+        fix = "\n".join(mending.notified_queue(queue, bucket.bucket) for bucket in buckets)
         yield Check("queue.policy", ERROR, text, *where, "put this statement into the queue's policy", fix)
         return
     for bucket in buckets:
         if not _lets_in(queue.policy, bucket.bucket):
             text = f"its policy does not let bucket {bucket.bucket} send"
-            fix = mending.notified_queue(queue, bucket.bucket, partition)
+            fix = mending.notified_queue(queue, bucket.bucket)
             yield Check("queue.policy", WARNING, text, *where, "add this statement to the queue's policy", fix)
             return
     yield Check("queue.policy", OK, "S3 may send to it", *where)
@@ -110,8 +109,7 @@ def _timeout(queue: Queue) -> Iterator[Check]:
         return
     if seconds < SHORT:
         text = f"its visibility timeout is {seconds} s; the agent extends it in time, and has less room for trouble"
-        step = "set it to 300 s"
-        yield Check("queue.timeout", INFO, text, *where, step)
+        yield Check("queue.timeout", INFO, text, *where, "set it to 300 s", mending.visibility(queue))
     else:
         yield Check("queue.timeout", OK, f"visibility timeout {seconds} s", *where)
 
@@ -136,7 +134,7 @@ def _reading(plan: SourcePlan, trials: Trials, queue: Queue, target: Target, pee
     waiting = _waiting(trials, target, url)
     where = (queue.account_id, queue.region, queue.arn)
     if waiting is not None and waiting > 0:
-        text = f"{waiting} messages wait"
+        text = f"messages that wait: {waiting}"
         yield Check("queue.backlog", INFO if waiting > 1000 else OK, text, *where)
     elif waiting == 0:
         yield Check("queue.backlog", OK, "no message waits", *where)
@@ -243,6 +241,10 @@ def _bucket_policy(trials: Trials, bucket: Bucket, target: Target, logs: list[Fl
     policy = str((trial.answer or {}).get("Policy") or "")
     if "delivery.logs.amazonaws.com" in policy:
         yield Check("bucket.policy", OK, "it names AWS's log delivery", *where)
+        return
+    if all(each.delivery_status == "SUCCESS" for each in logs):
+        # Through a statement that does not name the service, most likely.
+        yield Check("bucket.policy", OK, "it does not name AWS's log delivery, and AWS says that it delivers", *where)
         return
     text = "its policy does not let AWS's log delivery write flow logs"
     step = "add these statements to the bucket's policy"
