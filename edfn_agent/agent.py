@@ -28,6 +28,7 @@ from edfn_agent.export.rows import Settings
 from edfn_agent.export.transports import Collector, parse_collector, transport_of
 from edfn_agent.export.transports.tcp import TlsSettings
 from edfn_agent.formats import COMPILED
+from edfn_agent.formats.errors import OtherLogGroup
 from edfn_agent.formats.reader import Reader
 from edfn_agent.inventory.accounts import Accounts, AwsSettings, NoRegion
 from edfn_agent.inventory.current import Current, Known
@@ -263,7 +264,7 @@ class Agent:
 
     def _submit(self, delivery: Delivery) -> None:
         fault = self._pipeline.submit(delivery)
-        if fault is not None:
+        if fault is not None and not isinstance(fault, OtherLogGroup):
             log.warning("delivery could not be read", delivery=delivery.name, reason=str(fault))
 
     def _observe(self, flows: Flows) -> None:
@@ -274,9 +275,12 @@ class Agent:
             ("nodata", counts.nodata),
             ("skipdata", counts.skipdata),
             ("without_addresses", counts.without_addresses),
+            ("other_log_group", counts.other_log_group),
         ):
             if number:
                 metrics.records_skipped.labels(status).inc(number)
+        if counts.other_log_group:
+            log.info("log group holds no flow logs", log_group=batch.origin.log_group, source=batch.origin.source)
         if counts.malformed:
             metrics.lines_malformed.labels(batch.origin.input).inc(counts.malformed)
             for line in batch.bad_lines[:1]:

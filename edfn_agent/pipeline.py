@@ -16,7 +16,7 @@ from edfn_agent.delivery import Delivery, Outcome
 from edfn_agent.enrich import Enricher, Flows
 from edfn_agent.export.exporter import FlowExporter, Stopped
 from edfn_agent.formats.batch import Counts, FlowBatch
-from edfn_agent.formats.errors import FormatError
+from edfn_agent.formats.errors import FormatError, OtherLogGroup
 from edfn_agent.formats.reader import Reader
 
 LINGER = 0.2
@@ -91,6 +91,8 @@ class Pipeline:
                         seat.since = time.monotonic()
                     with self._seats:
                         self.counts.add(seat.reader.tally)
+        except OtherLogGroup as error:
+            fault = error  # it is counted; to keep it for another try would be of no use to anybody
         except FormatError as error:
             delivery.fail(Outcome.QUARANTINED, str(error))
             fault = error

@@ -171,6 +171,7 @@ def _run(options: dict[str, Any], layout: Any) -> int:
         "records_skipdata": counts.skipdata,
         "records_without_addresses": counts.without_addresses,
         "lines_malformed": counts.malformed,
+        "events_of_other_log_groups": counts.other_log_group,
         "messages": sum(destination.transport.messages for destination in destinations),
         "octets": sum(destination.transport.octets for destination in destinations),
         "seconds": round(time.monotonic() - began, 3),
@@ -267,6 +268,7 @@ def _print_summary(summary: dict[str, Any]) -> None:
         (summary["records_skipdata"], "SKIPDATA"),
         (summary["records_without_addresses"], "without addresses"),
         (summary["lines_malformed"], "malformed"),
+        (summary["events_of_other_log_groups"], "of log groups without flow logs"),
     ]
     if any(count for count, _ in skipped):
         click.echo("not exported: " + ", ".join(f"{count:,} {what}" for count, what in skipped if count))

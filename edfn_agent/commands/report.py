@@ -101,6 +101,7 @@ def _document(found: Report, counts: Counts, failed: list[tuple[str, str]], top:
             "skipdata": counts.skipdata,
             "without_addresses": counts.without_addresses,
             "malformed": counts.malformed,
+            "other_log_group": counts.other_log_group,
         },
         "failed": [{"file": name, "reason": reason} for name, reason in failed],
         "tables": {
@@ -163,6 +164,7 @@ def _print(found: Report, counts: Counts, top: int, with_chart: bool) -> None:
         (counts.skipdata, "SKIPDATA (AWS lost some)"),
         (counts.without_addresses, "without addresses"),
         (counts.malformed, "malformed"),
+        (counts.other_log_group, "of log groups without flow logs"),
     ]
     if any(count for count, _ in skipped):
         console.print("not in it: " + ", ".join(f"{count:,} {what}" for count, what in skipped if count))

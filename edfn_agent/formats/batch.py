@@ -26,6 +26,13 @@ class Counts:
     skipdata: int = 0
     without_addresses: int = 0
     malformed: int = 0
+    other_log_group: int = 0
+    """Events in envelopes of a log group that holds no flow logs."""
+
+    @property
+    def readable(self) -> int:
+        """Lines that are a flow log's."""
+        return self.flows + self.nodata + self.skipdata + self.without_addresses
 
     def add(self, other: Counts) -> None:
         self.flows += other.flows
@@ -33,6 +40,7 @@ class Counts:
         self.skipdata += other.skipdata
         self.without_addresses += other.without_addresses
         self.malformed += other.malformed
+        self.other_log_group += other.other_log_group
 
 
 class Dictionary:

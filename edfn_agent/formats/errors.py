@@ -12,7 +12,8 @@ class NotAFlowLog(FormatError):
 
 
 class OtherLogGroup(NotAFlowLog):
-    """Log events in proper envelopes, of a log group that holds no flow logs: a mistake of routing, not of the data."""
+    """Log events in proper envelopes, of a log group that holds no flow logs: a mistake of routing, not of the data.
+    They are counted, and nothing is to be kept for another try."""
 
 
 class TruncatedInput(FormatError):

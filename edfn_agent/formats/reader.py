@@ -32,6 +32,9 @@ MAX_PENDING = 128
 PENDING_BATCHES = 4
 """How many full batches of rows may wait, over all origins and layouts: then the largest is given out."""
 
+LOOKED_AT = 8
+"""Lines by which a log group is told from one that holds flow logs of an unknown layout."""
+
 SHOWN_BAD_LINES = 5
 """Malformed lines of one delivery that are kept for people; the rest is only counted."""
 
@@ -247,11 +250,15 @@ class Reader:
             if section.owner or section.group:
                 origin = self._origin_of(section.owner, section.group)
             self.tally = Counts()
+            said = self._shown, self._first_bad, self._hint
             self._open(origin)
             self._lines(section.text, 0, len(section.text), True)
             for _ in range(section.without_message):
                 self._line += 1
                 self._add_bad(self._current, 1, [(self._line, "an event without a message", "")])
+            if self.tally.malformed and self._is_of_another_group(section, origin):
+                self._set_aside(origin)
+                self._shown, self._first_bad, self._hint = said
             tally.add(self.tally)
             if origin in self.by_origin:
                 self.by_origin[origin].add(self.tally)
@@ -261,6 +268,27 @@ class Reader:
             if self._ready:
                 yield from self._drain()
             self._note_progress(len(section.text))
+
+    def _is_of_another_group(self, section: envelopes.Section, origin: Origin) -> bool:
+        """Whether an envelope is of a log group that holds no flow logs: nobody knows the group as one that does,
+        nothing in it could be read, and nothing looks as if it could be with another layout."""
+        if not section.group or not self._route.guess or self.tally.readable:
+            return False
+        if origin in self.by_origin and self.by_origin[origin].readable:
+            return False
+        return not any(_looks_like_a_flow_log(line, split(line)) for line in _first_lines(section.text))
+
+    def _set_aside(self, origin: Origin) -> None:
+        """What was counted as malformed in this section is no flow log's."""
+        left = self.tally.malformed
+        self.tally.malformed, self.tally.other_log_group = 0, left
+        for pending in self._pending.values():
+            if pending.origin == origin and left:
+                moved = min(left, pending.counts.malformed)
+                pending.counts.malformed -= moved
+                pending.counts.other_log_group += moved
+                pending.bad_lines = [each for each in pending.bad_lines if each.source != self._delivery.name]
+                left -= moved
 
     def _parquet(self, source: Iterator[bytes]) -> Iterator[FlowBatch]:
         from edfn_agent.formats import parquet  # pyarrow takes longer to import than all else
@@ -556,12 +584,14 @@ class Reader:
         tally, met = self.tally, self._met
         if self._headed or tally.flows or tally.nodata or tally.skipdata or tally.without_addresses:
             return
+        groups = sorted({origin.log_group for origin in self.by_origin if origin.log_group})
+        names = ", ".join(groups[:3]) + (" and others" if len(groups) > 3 else "")
         if tally.malformed:
-            groups = sorted({origin.log_group for origin in self.by_origin if origin.log_group})
             if met.envelopes and groups:
-                names = ", ".join(groups[:3]) + (" and others" if len(groups) > 3 else "")
-                raise OtherLogGroup(f"log group {names}: none of {tally.malformed} events could be read{self._why()}")
+                raise NotAFlowLog(f"log group {names}: none of {tally.malformed} events could be read{self._why()}")
             raise NotAFlowLog(f"no line could be read{self._why()}")
+        if tally.other_log_group:
+            raise OtherLogGroup(f"log group {names}: none of its {tally.other_log_group} events is a flow log's")
         if met.undelivered:
             raise NotAFlowLog(
                 f"error output of Firehose: {met.undelivered} records that it could not deliver, as rawData"
@@ -583,12 +613,21 @@ class Reader:
             found = found[1:]
         if len(found) == len(layout.names):
             return ""
-        addresses = sum(1 for word in found if read_address(word) is not None)
-        statuses = sum(1 for word in found if word in (b"OK", b"NODATA", b"SKIPDATA", b"ACCEPT", b"REJECT"))
-        if addresses < 2 and not (statuses and b"eni-" in line):
+        if not _looks_like_a_flow_log(line, found):
             return ""
         which = "the default format" if layout.names == DEFAULT.names else "the layout"
         return f"lines have {len(found)} words, {which} has {len(layout.names)}: name the layout"
+
+
+def _looks_like_a_flow_log(line: bytes, found: list[bytes]) -> bool:
+    """Of whatever layout: two addresses, or a status and an interface."""
+    addresses = sum(1 for word in found if read_address(word) is not None)
+    statuses = sum(1 for word in found if word in (b"OK", b"NODATA", b"SKIPDATA", b"ACCEPT", b"REJECT"))
+    return addresses >= 2 or (statuses > 0 and b"eni-" in line)
+
+
+def _first_lines(text: bytes) -> list[bytes]:
+    return [line[:MAX_LINE] for line in text.split(b"\n", LOOKED_AT)[:LOOKED_AT]]
 
 
 _NOTHING = Counts()  # compared with, never changed

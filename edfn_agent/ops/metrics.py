@@ -75,7 +75,8 @@ class Metrics:
         self.records_skipped = Counter(
             "edfn_records_skipped_total",
             "Rows read and not exported, by status: nodata, skipdata (AWS lost records), without_addresses, "
-            "other_source (the VPC is read from another source).",
+            "other_source (the VPC is read from another source), "
+            "other_log_group (events of a log group that holds no flow logs).",
             ["status"],
             registry=registry,
         )

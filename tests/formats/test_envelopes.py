@@ -105,14 +105,31 @@ def test_a_group_that_holds_no_flow_logs_is_recognised(read):
     other = envelope('{"eventVersion":"1.08"}', "more of that", group="CloudTrail")
     got = read(other.encode())
     assert isinstance(got.fault, OtherLogGroup)
-    assert str(got.fault).startswith("log group CloudTrail: none of 2 events could be read (line 1: ")
-    assert got.tally == Counts(malformed=2)
-    mixed = read((other + envelope(LINE % 1)).encode())
-    assert mixed.fault is None
-    assert {origin.log_group: counts for origin, counts in mixed.reader.by_origin.items()} == {
-        "CloudTrail": Counts(malformed=2),
-        "vpc-flow-logs": Counts(flows=1),
-    }
+    assert str(got.fault) == "log group CloudTrail: none of its 2 events is a flow log's"
+    assert (got.tally, got.bad) == (Counts(other_log_group=2), [])
+    for text in (other + envelope(LINE % 1), envelope(LINE % 1) + other):
+        mixed = read(text.encode())
+        assert (mixed.fault, mixed.bad) == (None, [])
+        assert {origin.log_group: counts for origin, counts in mixed.reader.by_origin.items()} == {
+            "CloudTrail": Counts(other_log_group=2),
+            "vpc-flow-logs": Counts(flows=1),
+        }
+        counted = Counts()
+        for batch in mixed.batches:
+            counted.add(batch.counts)
+        assert counted == mixed.tally == Counts(flows=1, other_log_group=2)
+
+
+def test_a_group_of_flow_logs_is_not_taken_for_another_one(read):
+    """What may be read some day, with the right layout, goes to the quarantine."""
+    unknown = envelope("10.0.0.1 10.0.0.2 17", group="pairs")
+    got = read(unknown.encode())
+    assert (type(got.fault), got.tally) == (NotAFlowLog, Counts(malformed=1))
+    assert "name the layout" in str(got.fault)
+    known = read(envelope("rubbish").encode(), layouts_of=lambda origin: [DEFAULT])
+    assert (type(known.fault), known.tally) == (NotAFlowLog, Counts(malformed=1))
+    broken = read((envelope(LINE % 1) + envelope("cut off")).encode())
+    assert (broken.fault, broken.tally) == (None, Counts(flows=1, malformed=1))
 
 
 def test_a_control_message_alone_is_nothing_wrong(read):
