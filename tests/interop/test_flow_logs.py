@@ -1,79 +1,21 @@
 """Flow logs through `edfn-agent export` to nfcapd, nfacctd and tshark: every record, field by field.
 
 What has to arrive is read from the text by `oracle.py`, which shares no code with the product. What a layout lacks must
-be missing for tshark; the other collectors show their own nothing (ABSENT) for it.
+be missing for tshark; the other collectors show their own nothing for it.
 """
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 
 import generated
 import oracle
 import pytest
-from collectors import Nfacctd, Nfcapd, Record, Tshark, merged
-from command import KEYS, NFDUMP_HIDES, Names, export
-
-SAMPLES = Path(__file__).parents[3] / "shared" / "samples"
-NOT_HERE = "the samples of the team (../shared/samples) are not on this machine"
-NOW = int(time.time()) * 1000
-ABSENT: Record = dict.fromkeys(KEYS, 0) | {"in_name": "", "out_name": ""}
-
-
-def check(got: Iterable[Record], expected: Iterable[Record], keys: Iterable[str]) -> None:
-    """Both have the same records, each as often."""
-    keys = list(keys)
-    left, right = (Counter(tuple(one.get(key) for key in keys) for one in some) for some in (got, expected))
-    lost, strange = right - left, left - right
-    assert not lost, (
-        f"{lost.total()} of {right.total()} records missing\n{keys}\n{_few(lost)}\nin their place\n{_few(strange)}"
-    )
-    assert not strange, f"{strange.total()} records that nobody sent\n{keys}\n{_few(strange)}"
-
-
-def _few(records: Counter[tuple[object, ...]]) -> str:
-    return "\n".join(f"{count} x {record}" for record, count in sorted(records.items(), key=str)[:6])
-
-
-def check_nfcapd(nfcapd: Nfcapd, expected: list[Record], names: Names, exporter: str = "127.0.0.1") -> None:
-    got = [names.named(one) for one in nfcapd.records()]
-    keys = [key for key in [*KEYS, "exporter"] if key not in NFDUMP_HIDES]
-    check(got, ({**ABSENT, "exporter": exporter, **one} for one in expected), keys)
-
-
-def check_nfacctd(nfacctd: Nfacctd, expected: list[Record], names: Names) -> None:
-    """It adds up records that agree in all else, takes those without octets for events, follows the exporter table."""
-    keys = [key for key in KEYS if key not in ("octets", "packets")]
-    counted = [{**ABSENT, **one} for one in expected if "octets" in one]
-    events = {tuple(one.get(key, ABSENT[key]) for key in keys): one for one in expected if "octets" not in one}
-    sent = merged([*counted, *({**ABSENT, **one, "packets": 0} for one in events.values())], keys)
-    raw = nfacctd.records(len(counted) + len(events))
-    assert all(one["exporter"] == one["exporter_field"] for one in raw)
-    for one in raw:
-        if one["start_ms"] >= NOW and one["end_ms"] == 0:  # no times in the record: it shows the export time
-            one["start_ms"] = 0
-    got = merged(map(names.named, raw), keys)
-    lost, strange = sent - got, got - sent
-    assert not lost, f"missing\n{keys}\n{_few(lost)}\nin their place\n{_few(strange)}"
-    assert not strange, f"nobody sent\n{keys}\n{_few(strange)}"
-    assert nfacctd.sequence_complaints() == []
-    assert nfacctd.complaints() == []
-
-
-def check_tshark(shown: Tshark, expected: list[Record], names: Names) -> None:
-    assert (shown.malformed, shown.sequence_complaints, shown.without_template) == ([], [], 0)
-    check(map(names.named, shown.records), expected, KEYS)
-    assert {one["domain"] for one in shown.records} == names.exporters.keys() == names.sampled
-    for one in shown.records:  # in a capture each exporter sends from its own address
-        assert one["exporter"] == one["exporter_field"]
-
-
-def only_options_cost(nfcapd: Nfcapd, messages: int) -> None:
-    """nfdump does not count options records, so each message with some is one gap to it, and nothing else is."""
-    assert sum(nfcapd.sequence_failures().values()) <= messages
+from capture import Capture, messages, options_messages
+from checks import NOT_HERE, SAMPLES, check, check_nfacctd, check_nfcapd, check_tshark
+from collectors import Nfacctd, Nfcapd, Tshark
+from command import KEYS, Names, export
 
 
 def through_all(files: Path | list[Path], nfcapd: Nfcapd, nfacctd: Nfacctd, tmp_path: Path, *arguments: str) -> None:
@@ -85,7 +27,8 @@ def through_all(files: Path | list[Path], nfcapd: Nfcapd, nfacctd: Nfacctd, tmp_
     shown = Tshark(capture)
     names = Names(shown)
     check_tshark(shown, expected, names)
-    check_nfcapd(nfcapd, expected, names)
+    options = options_messages(messages(capture))
+    check_nfcapd(nfcapd, expected, names, {("127.0.0.1", domain): count for (_, domain), count in options.items()})
     check_nfacctd(nfacctd, expected, names)
 
 
@@ -113,3 +56,67 @@ def test_every_text_sample(nfcapd: Nfcapd, nfacctd: Nfacctd, tmp_path: Path) -> 
 def test_every_size_of_message(size: int, nfcapd: Nfcapd, nfacctd: Nfacctd, tmp_path: Path) -> None:
     folder = generated.write(tmp_path / "logs", ok=3000, skipdata=10, nodata=10, files=4)
     through_all(folder, nfcapd, nfacctd, tmp_path, "--max-message-size", str(size))
+
+
+def test_templates_again_in_mid_stream(nfcapd: Nfcapd, nfacctd: Nfacctd, tmp_path: Path) -> None:
+    """Captured on the way to nfcapd: one file of one VPC, 0.3 seconds long, its templates every 50 milliseconds."""
+    folder = generated.write(tmp_path / "logs", ok=3000, skipdata=0, nodata=0, files=1)
+    expected = [flow for file in _files(folder) for flow in oracle.flows(oracle.lines(file))]
+    capture = Capture(tmp_path / "lo.pcap", nfcapd.port)
+    summary = export(folder, "--template-refresh", "0.05", to=[nfcapd, nfacctd], pace="10000")
+    sent = capture.messages(summary["collectors"][0]["messages"])
+    times = Counter(id for one in sent for id in one.templates)
+    assert min(times.values()) >= 4, times
+    shown = Tshark(capture.file, port=nfcapd.port)
+    names = Names(shown)
+    assert (shown.malformed, shown.sequence_complaints, shown.without_template) == ([], [], 0)
+    check(map(names.named, shown.records), expected, KEYS)
+    check_nfcapd(nfcapd, expected, names, options_messages(sent))
+    check_nfacctd(nfacctd, expected, names)
+
+
+def test_several_vpcs_each_from_its_own_address(nfcapd: Nfcapd, nfacctd: Nfacctd, tmp_path: Path) -> None:
+    folder = generated.write(tmp_path / "logs", ok=3000, skipdata=0, nodata=0, files=6)
+    addresses = {vpc: f"10.{number}.0.1" for number, vpc in enumerate(generated.VPCS, 1)}
+    (tmp_path / "map.yaml").write_text("".join(f"{vpc}: {address}\n" for vpc, address in addresses.items()))
+    addresses[oracle.UNATTRIBUTED] = "10.99.0.1"
+    arguments = [
+        "--exporter-map",
+        str(tmp_path / "map.yaml"),
+        "--exporter",
+        "10.99.0.1",
+        "--exporter-address",
+        "source",
+    ]
+    expected = [flow for file in _files(folder) for flow in oracle.flows(oracle.lines(file))]
+    expected = [{**one, "exporter": addresses[one["vpc"]]} for one in expected]
+    capture = Capture(tmp_path / "lo.pcap", nfcapd.port)
+    summary = export(folder, *arguments, to=[nfcapd, nfacctd], pace="10000")
+    assert {one["mode"].split(":")[0] for one in summary["collectors"]} == {"source"}
+    sent = capture.messages(summary["collectors"][0]["messages"])
+    shown = Tshark(capture.file, port=nfcapd.port)
+    names = Names(shown)
+    check_tshark(shown, expected, names)
+    check(map(names.named, shown.records), expected, [*KEYS, "exporter"])
+    assert {one["exporter"] for one in expected} == set(addresses.values())
+    check_nfcapd(nfcapd, expected, names, options_messages(sent))
+    check_nfacctd(nfacctd, expected, names)
+
+
+@pytest.mark.parametrize("kind", [Nfcapd, Nfacctd])
+def test_a_collector_behind_ipv6(kind: type[Nfcapd] | type[Nfacctd], tmp_path: Path) -> None:
+    folder = generated.write(tmp_path / "logs", ok=300, skipdata=0, nodata=0, files=2)
+    expected = [flow for file in _files(folder) for flow in oracle.flows(oracle.lines(file))]
+    collector = kind(tmp_path / "collector", "::1")
+    collector.start()
+    try:
+        export(folder, "--output", tmp_path / "flows.pcap", to=[collector])
+        names = Names(Tshark(tmp_path / "flows.pcap"))
+        if isinstance(collector, Nfacctd):
+            check_nfacctd(collector, expected, names)
+        else:
+            options = options_messages(messages(tmp_path / "flows.pcap"))
+            by_domain = {("::1", domain): count for (_, domain), count in options.items()}
+            check_nfcapd(collector, [{**one, "exporter": "::1"} for one in expected], names, by_domain)
+    finally:
+        collector.stop()
