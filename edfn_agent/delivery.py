@@ -9,7 +9,7 @@ module does no input and no output: the source gives a callback that does.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -47,7 +47,7 @@ class Delivery:
 
     __slots__ = (
         *("_holders", "_lock", "_outcome", "_reason"),
-        *("chunks", "layout", "name", "origin", "settle", "settled_hook"),
+        *("chunks", "layout", "layouts", "name", "origin", "settle", "settled_hook"),
     )
 
     def __init__(
@@ -62,6 +62,7 @@ class Delivery:
         self.name = name  # what a person would call it: a path, s3://bucket/key, group:stream
         self.chunks = chunks
         self.layout = layout  # when the source knows it; a header line or schema in the octets wins
+        self.layouts: Sequence[Layout] = ()  # those it may have; an envelope's own log group goes before them
         self.settled_hook: Callable[[Outcome], None] | None = None  # for who counts, after the source was told
         self.settle = settle
         self._lock = threading.Lock()

@@ -11,11 +11,13 @@ from __future__ import annotations
 import threading
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from edfn_agent.delivery import Delivery, Origin, Outcome
+from edfn_agent.inputs import keys
 from edfn_agent.inventory.current import Current, Known
 from edfn_agent.ops.metrics import Metrics
 from edfn_agent.state import Quarantined, State, StateError
@@ -193,13 +195,16 @@ class Sources:
                 raise ValueError(f"only {len(payload)} of its {item.size} octets were kept")
             return Delivery(origin, item.name, lambda: [payload], settle)
         s3 = self._client(detail["account_id"], detail.get("region") or item.source.split(":")[3], "s3")
-        version = {"VersionId": detail["version_id"]} if detail.get("version_id") else {}
+        version: dict[str, str] = {"VersionId": detail["version_id"]} if detail.get("version_id") else {}
         wanted = self._config.inputs.s3
-        bucket = wanted.access_points.get(detail["bucket"], detail["bucket"]) if wanted is not None else detail["bucket"]
+        bucket = detail["bucket"]
         payer = {"RequestPayer": "requester"} if wanted is not None and wanted.requester_pays else {}
-        answer = s3.get_object(Bucket=bucket, Key=detail["key"], **version, **payer)
-        layout = self._current.layout_of_object(detail["bucket"], detail["key"], None)
-        return Delivery(origin, item.name, lambda: answer["Body"].iter_chunks(1 << 18), settle, layout)
+        through = wanted.access_points.get(bucket, bucket) if wanted is not None else bucket
+        answer = s3.get_object(Bucket=through, Key=detail["key"], **version, **payer)
+        delivery = Delivery(origin, item.name, lambda: answer["Body"].iter_chunks(1 << 18), settle)
+        facts = self._current.of_object(detail["bucket"], detail["key"], keys.facts(detail["key"]).flow_log_id)
+        delivery.origin, delivery.layouts = replace(origin, flow_log_id=facts.flow_log_id), facts.layouts
+        return delivery
 
     # -- the inputs
 
@@ -254,9 +259,12 @@ class Sources:
         return submit
 
     def _submit_object(self, delivery: Delivery) -> None:
-        """An S3 object: what wrote under its prefix says its layout, should it have no header line."""
+        """An S3 object: what wrote under its prefix says whose it is and its layout, should it have no header line."""
         bucket, _, key = delivery.name.removeprefix("s3://").partition("/")
-        delivery.layout = self._current.layout_of_object(bucket, key, delivery.origin.flow_log_id)
+        facts = self._current.of_object(bucket, key, delivery.origin.flow_log_id)
+        if facts.flow_log_id != delivery.origin.flow_log_id:
+            delivery.origin = replace(delivery.origin, flow_log_id=facts.flow_log_id)
+        delivery.layouts = facts.layouts
         self._submit(delivery)
 
     def _s3_settings(self) -> Any:

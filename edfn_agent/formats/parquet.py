@@ -3,7 +3,8 @@
 In come the octets of a file, which are put aside (in memory while small, else in a temporary file), because Parquet is
 read from its end. Out come the same columns as from text, with the same checks. AWS writes INT_32, INT_64 and strings,
 null for a missing integer and `-` for a missing string; what other tools make of it (integers as strings or floats,
-`None`, account ids as numbers) is read as well. A row is malformed for the same reasons as a line.
+`None`, account ids as numbers) is read as well. A row is malformed for the same reasons as a line. Where Firehose has
+converted `{"message": "2 1234 ..."}` as it came, there is a column of lines and no other: they come out as text.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ from edfn_agent.formats.text import Malformed, printable, read_address, read_int
 IN_MEMORY = 16 << 20
 """Octets of a file that are kept in memory; a larger one goes to a temporary file."""
 
+LINES = "message"
+"""The column of a file that Firehose made of a flow log's records without taking them apart."""
+
 _BUFFER = 256 * 1024  # octets of a column that are read at a time
 _ABSENT = frozenset((b"-", b"", b"None", b"null", b"nan", b"NaN"))  # of numbers and addresses written as strings
 
@@ -53,8 +57,11 @@ class Part:
     bad: list[tuple[int, str, str]]
 
 
-def parts(pieces: Iterator[bytes], wanted: Collection[str] | None, rows: int, shown: int) -> Iterator[Part]:
-    """Read a file in parts of at most `rows` rows. At least one part comes out, be it without rows."""
+def parts(pieces: Iterator[bytes], wanted: Collection[str] | None, rows: int, shown: int) -> Iterator[Part | bytes]:
+    """Read a file in parts of at most `rows` rows. At least one part comes out, be it without rows.
+
+    Octets are lines of a file that has the lines themselves.
+    """
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -65,6 +72,11 @@ def parts(pieces: Iterator[bytes], wanted: Collection[str] | None, rows: int, sh
         _put_aside(pieces, file)
         try:
             source = pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER)
+            if _holds_lines(source.schema_arrow):
+                yield b""
+                for stretch in source.iter_batches(rows, columns=[LINES], use_threads=False):
+                    yield b"\n".join(_text(line).rstrip(b"\r\n") for line in stretch.column(0).drop_null().to_pylist())
+                return
             layout, places = _layout_of(source.schema_arrow)
             plan = words(layout, wanted)
             chosen = [
@@ -91,6 +103,15 @@ def _put_aside(pieces: Iterator[bytes], file: IO[bytes]) -> None:
     if size < 12 or end != b"PAR1":
         raise TruncatedInput("Parquet: it ends before its footer")
     file.seek(0)
+
+
+def _holds_lines(schema: Any) -> bool:
+    import pyarrow.types as kinds
+
+    if LINES not in schema.names or any(name.replace("_", "-").lower() in BY_NAME for name in schema.names):
+        return False
+    kind = schema.field(LINES).type
+    return bool(kinds.is_string(kind) or kinds.is_large_string(kind) or kinds.is_binary(kind))
 
 
 def _layout_of(schema: Any) -> tuple[Layout, list[int]]:

@@ -294,7 +294,18 @@ class Reader:
         from edfn_agent.formats import parquet  # pyarrow takes longer to import than all else
 
         delivery = self._delivery
+        lines = False
         for part in parquet.parts(source, self._wanted, self._batch_rows, SHOWN_BAD_LINES):
+            if isinstance(part, bytes):
+                if not part:
+                    self._open(self._origin)
+                    lines = True
+                else:
+                    self._lines(part, 0, len(part), True)
+                    self._note_progress(len(part))
+                    if self._ready:
+                        yield from self._drain()
+                continue
             self._headed = True
             self.tally.add(part.counts)
             if part.counts == _NOTHING:
@@ -305,6 +316,8 @@ class Reader:
                 delivery.hold()
                 held.append(delivery)
             yield FlowBatch(delivery.origin, part.layout, part.rows, part.columns, part.family, part.counts, bad, held)
+        if lines:
+            self._judge_text(False)
 
     def _origin_of(self, owner: str, group: str) -> Origin:
         key = (self._delivery.origin, owner, group)
@@ -313,7 +326,13 @@ class Reader:
             if len(self._origins) > _CACHE:
                 self._origins.clear()
             base = self._delivery.origin
-            origin = replace(base, account_id=owner or base.account_id, log_group=group or base.log_group)
+            # the log group says more than where the object lies: several flow logs may write there
+            origin = replace(
+                base,
+                account_id=owner or base.account_id,
+                log_group=group or base.log_group,
+                flow_log_id=None if group else base.flow_log_id,
+            )
             self._origins[key] = origin
         return origin
 
@@ -370,6 +389,7 @@ class Reader:
             self._direct((layout,), False)
             return
         known = self._layouts_of(origin) if self._layouts_of is not None else ()
+        known = known or self._delivery.layouts
         if known:
             self._direct(tuple(known), False)
         else:

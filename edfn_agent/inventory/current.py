@@ -18,6 +18,7 @@ import structlog
 from edfn_agent.delivery import Origin
 from edfn_agent.enrich import Enricher
 from edfn_agent.formats.layout import Layout
+from edfn_agent.inputs import keys
 from edfn_agent.inventory.exporters import Exporters
 from edfn_agent.inventory.mapped import stable_number
 from edfn_agent.inventory.model import Snapshot, changes
@@ -33,6 +34,14 @@ log = structlog.get_logger("edfn.inventory")
 
 TEMPORARY = 1 << 31
 """Interface indexes from here on are made up from the id, while the state cannot be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectFacts:
+    """What is known of an object in S3 before it is read."""
+
+    flow_log_id: str | None
+    layouts: Sequence[Layout] = ()  # the likeliest first
 
 
 @dataclass(frozen=True)
@@ -109,15 +118,25 @@ class Current:
         found = self.known.plan.layouts_of(origin)
         return found or configured_layouts(self._config, origin)
 
-    def layout_of_object(self, bucket: str, key: str, flow_log_id: str | None) -> Layout | None:
-        """The layout of an S3 object without a header line."""
-        found = self.known.plan.layouts_of_object(bucket, key, flow_log_id)
-        if found:
-            return found[0]
+    def of_object(self, bucket: str, key: str, flow_log_id: str | None) -> ObjectFacts:
+        """What is known of an S3 object that has no header line: whose it is, and the layouts it may have.
+
+        Who writes under the longest prefix says it; the configuration where its prefix is longer, or nobody is known.
+        """
+        plan = self.known.plan
+        if flow_log_id is not None and (found := plan.layouts_of_object(bucket, key, flow_log_id)):
+            return ObjectFacts(flow_log_id, found)
+        writers = plan.writers_of(bucket, key)
         s3 = self._config.inputs.s3
         fits = [each for each in s3.layouts if each.bucket == bucket and key.startswith(each.prefix)] if s3 else []
         longest = max(fits, key=lambda each: len(each.prefix), default=None)
-        return Layout(longest.log_format) if longest is not None else None
+        if longest is not None and (not writers.flow_logs or len(longest.prefix) > len(writers.prefix)):
+            return ObjectFacts(flow_log_id, (Layout(longest.log_format),))
+        if len(writers.flow_logs) == 1:
+            flow_log_id = flow_log_id or writers.flow_logs[0].flow_log_id
+        log_stream = keys.facts(key).log_stream if not writers.flow_logs else None
+        # Of an export task only the layout: somebody wants these records, though the log group may be read, too.
+        return ObjectFacts(flow_log_id, plan.layouts_of_log_stream(log_stream) if log_stream else writers.layouts)
 
     def _stored(self) -> Snapshot | None:
         try:
@@ -172,7 +191,7 @@ def configured_layouts(config: Config, origin: Origin) -> Sequence[Layout]:
         named += inputs.kinesis.layouts if inputs.kinesis else ()
         arn = f"arn:aws:logs:{origin.region}:{origin.account_id}:log-group:{origin.log_group}"
         found = [each for each in named if each.log_group.removesuffix(":*") in (origin.log_group, arn)]
-    elif origin.input == "firehose" and inputs.firehose:
+    if not found and origin.input == "firehose" and inputs.firehose:
         found = [
             each
             for each in inputs.firehose.layouts

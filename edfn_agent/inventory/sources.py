@@ -12,6 +12,7 @@ wider one, so that nothing is lost, then the one with the better way.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +22,8 @@ from edfn_agent.delivery import Origin
 from edfn_agent.formats.layout import DEFAULT, TRANSIT_GATEWAY_DEFAULT, Layout, LayoutError
 from edfn_agent.inventory.model import Bucket, Finding, FlowLog, LogGroup, Notification, Queue, Snapshot
 from edfn_agent.inventory.sinks import Arn, is_arn
+
+_RESOURCE = re.compile(r"(?:eni|tgw-attach|tgw)-[0-9a-f]+")
 
 PRECEDENCE = ("kinesis", "firehose", "s3", "cloudwatch_logs")
 
@@ -87,6 +90,7 @@ class Way:
     end: str  # the stream's ARN, the bucket's name, the log group's ARN
     enabled: bool
     trouble: Trouble | None = None
+    home: str = ""  # whose exporter its records are of: the VPC, or the transit gateway
 
     @property
     def works(self) -> bool:
@@ -96,6 +100,15 @@ class Way:
     def source(self) -> str:
         """As people and scripts see it: kinesis:ARN, s3:BUCKET, cloudwatch_logs:ARN."""
         return f"{self.input}:{self.end}"
+
+
+@dataclass(frozen=True, slots=True)
+class Writers:
+    """The flow logs that write under a prefix of a bucket."""
+
+    prefix: str
+    flow_logs: tuple[FlowLog, ...]
+    layouts: Sequence[Layout]
 
 
 @dataclass
@@ -117,13 +130,13 @@ class SourcePlan:
     # ---- what the agent asks
 
     def source_of(self, vpc_id: str) -> str | None:
-        """The best source that is read for a VPC, or None."""
-        ways = [way for way in self.chosen.values() if way.vpc_id == vpc_id]
+        """The best source that is read for a VPC or transit gateway, or None."""
+        ways = [way for way in self.chosen.values() if way.home == vpc_id]
         best = min(ways, key=lambda way: PRECEDENCE.index(way.input), default=None)
         return best.source if best else None
 
     def owns(self, origin: Origin, vpc_id: str) -> bool:
-        """Whether records of this VPC are to be exported when they come from there.
+        """Whether records of this VPC (or transit gateway) are to be exported when they come from there.
 
         Only what is known to come by another way, too, is refused: a repeat is better than a loss.
         """
@@ -148,11 +161,25 @@ class SourcePlan:
         """The layouts of an object without a header line: of its flow log, else of those that write where it lies."""
         if flow_log_id in self._known_logs:
             return self._distinct([self.snapshot.flow_log_by_id[flow_log_id or ""]])
-        fits = [
-            (len(prefix), flow_log) for prefix, flow_log in self._writers_to.get(bucket, ()) if key.startswith(prefix)
-        ]
-        longest = max((length for length, _ in fits), default=0)
-        return self._distinct(flow_log for length, flow_log in fits if length == longest)
+        return self.writers_of(bucket, key).layouts
+
+    def writers_of(self, bucket: str, key: str) -> Writers:
+        """Who writes where an object lies: under the longest prefix that it has."""
+        fits = [(prefix, each) for prefix, each in self._writers_to.get(bucket, ()) if key.startswith(prefix)]
+        longest = max((prefix for prefix, _ in fits), key=len, default="")
+        found = [each for prefix, each in fits if prefix == longest]
+        return Writers(longest, tuple(found), self._distinct(found))
+
+    def layouts_of_log_stream(self, log_stream: str) -> Sequence[Layout]:
+        """The layouts of what was exported from a log stream, which is called after the interface."""
+        named = _RESOURCE.search(log_stream)
+        if named is None:
+            return ()
+        wanted = {named[0], self._home_of(named[0])}
+        interface = self.snapshot.interface_by_id.get(named[0])
+        if interface is not None:
+            wanted.add(interface.subnet_id)
+        return self._distinct(each for each in self.snapshot.flow_logs if each.log_group and each.resource_id in wanted)
 
     def vpc_of(self, origin: Origin) -> str | None:
         """The VPC of an origin, if all of its flow logs are of one."""
@@ -163,18 +190,21 @@ class SourcePlan:
         if origin.flow_log_id in self._known_logs:
             return [self.snapshot.flow_log_by_id[origin.flow_log_id or ""]]
         if origin.log_group is not None:
-            return [
+            found = [
                 each
                 for each in self._logs_by_group.get(origin.log_group, ())
-                if origin.account_id in (None, each.account_id) and origin.region in (None, each.region)
+                if origin.account_id in (None, each.account_id)
             ]
+            # An envelope does not say its region, and Firehose may carry it to a bucket in another one.
+            return [each for each in found if origin.region in (None, each.region)] or found
         return [way.flow_log for way in self._ways_by_end.get(origin.source, ())]
 
     def _is_from(self, way: Way, origin: Origin) -> bool:
         if way.input != origin.input:
             return False
         if way.input == "s3":
-            return True  # whatever bucket: an object names its flow log, and a queue serves many buckets
+            # Whatever bucket: an object names its flow log, and a queue serves many. An envelope names its log group.
+            return origin.log_group in (None, way.flow_log.log_group)
         if way.input == "cloudwatch_logs":
             return origin.log_group in (None, way.flow_log.log_group)
         return origin.source in (way.end, Arn(way.end).name) or origin.source == ""
@@ -185,11 +215,11 @@ class SourcePlan:
 
     @cached_property
     def _ways_of_vpc(self) -> Mapping[str, list[Way]]:
-        return _grouped((way.vpc_id, way) for way in self.ways)
+        return _grouped((way.home, way) for way in self.ways)
 
     @cached_property
     def _chosen_of_vpc(self) -> Mapping[str, list[Way]]:
-        return _grouped((way.vpc_id, way) for way in self.chosen.values())
+        return _grouped((way.home, way) for way in self.chosen.values())
 
     @cached_property
     def _ways_by_end(self) -> Mapping[str, list[Way]]:
@@ -204,12 +234,17 @@ class SourcePlan:
         """bucket -> (what its keys begin with, flow log)"""
         found: list[tuple[str | None, tuple[str, FlowLog]]] = []
         firehoses = {each.arn: each for each in self.snapshot.delivery_streams}
+        targets = {each.arn: each.target for each in self.snapshot.log_destinations}
+        groups = {each.arn: each for each in self.snapshot.log_groups}
         for each in self.snapshot.flow_logs:
-            found.append((each.bucket, (each.prefix, each)))
-            firehose = firehoses.get(each.destination)
-            if firehose is not None:
-                # Firehose fills in !{timestamp:...} and !{partitionKeyFromQuery:...}: only what stands before is fixed.
-                found.append((firehose.bucket, (firehose.prefix.partition("!{")[0], each)))
+            found.append((each.bucket, (f"{each.prefix}/AWSLogs/".lstrip("/"), each)))
+            group = groups.get(each.destination)
+            ends = [targets.get(one.destination, one.destination) for one in group.filters] if group else []
+            for arn in [each.destination, *ends]:
+                firehose = firehoses.get(arn)
+                if firehose is not None:
+                    # Firehose fills in !{timestamp:...} and !{partitionKeyFromQuery:...}: what is before them is fixed.
+                    found.append((firehose.bucket, (firehose.prefix.partition("!{")[0], each)))
         return _grouped(found)
 
     def _distinct(self, flow_logs: Iterable[FlowLog]) -> Sequence[Layout]:
@@ -220,9 +255,9 @@ class SourcePlan:
     def _choose(self) -> None:
         by_log = _grouped((way.flow_log.flow_log_id, way) for way in self.ways if way.works)
         best = [min(ways, key=lambda way: PRECEDENCE.index(way.input)) for ways in by_log.values()]
-        taken: dict[str | None, list[Way]] = {}
+        taken: dict[str, list[Way]] = {}
         for way in sorted(best, key=self._rank):
-            rivals = taken.setdefault(way.vpc_id or way.flow_log.resource_id, [])
+            rivals = taken.setdefault(way.home, [])
             winner = next((each for each in rivals if self._same_traffic(each.flow_log, way.flow_log)), None)
             if winner is None:
                 rivals.append(way)
@@ -232,7 +267,8 @@ class SourcePlan:
 
     def _rank(self, way: Way) -> tuple[int, bool, int, int, str]:
         log = way.flow_log
-        width = {"vpc": 0, "tgw": 0, "subnet": 1}.get(log.resource_id.split("-")[0], 2)
+        width = {"vpc": 0, "subnet": 1}.get(log.resource_id.split("-")[0], 2)
+        width = 0 if _is_transit_gateway(log.resource_id) else width
         # Of two alike, the format with more fields.
         return width, log.traffic != "ALL", PRECEDENCE.index(way.input), -len(log.format), log.flow_log_id
 
@@ -242,7 +278,7 @@ class SourcePlan:
 
     def _overlap(self, wide: str, narrow: str) -> bool:
         """Whether one resource contains the other; both are of one VPC or transit gateway, `wide` came first."""
-        if wide == narrow or wide.startswith(("vpc-", "tgw-")):
+        if wide == narrow or wide.startswith("vpc-") or _is_transit_gateway(wide):
             return True
         if wide.startswith("subnet-") and narrow.startswith("eni-"):
             interface = self.snapshot.interface_by_id.get(narrow)
@@ -267,7 +303,7 @@ class SourcePlan:
             alone = not any(each.flow_log_id in self.chosen for each in flow_logs)
             for flow_log in flow_logs:
                 self._report_log(flow_log, home, alone)
-            wide = any(each.resource_id.startswith(("vpc-", "tgw-")) for each in flow_logs)
+            wide = any(each.resource_id.startswith("vpc-") for each in flow_logs)
             if not wide and home.startswith("vpc-"):
                 self.findings.append(_partly(home, flow_logs))
             elif home.startswith(("subnet-", "eni-")):
@@ -276,7 +312,15 @@ class SourcePlan:
         self.findings.sort(key=lambda each: each.weight)
 
     def _home(self, flow_log: FlowLog) -> str:
-        return self.snapshot.vpc_of_resource(flow_log.resource_id) or flow_log.resource_id
+        return self._home_of(flow_log.resource_id)
+
+    def _home_of(self, resource_id: str) -> str:
+        return self._gateways.get(resource_id) or self.snapshot.vpc_of_resource(resource_id) or resource_id
+
+    @cached_property
+    def _gateways(self) -> Mapping[str, str]:
+        """attachment -> its transit gateway"""
+        return {each.attachment_id: each.tgw_id for each in self.snapshot.transit_gateway_attachments}
 
     def _report_log(self, flow_log: FlowLog, home: str, alone: bool) -> None:
         place = (flow_log.account_id, flow_log.region)
@@ -347,6 +391,7 @@ class _Ways:
         self.inputs = plan.inputs
         self.flow_log = flow_log
         self.vpc_id = plan.snapshot.vpc_of_resource(flow_log.resource_id)
+        self.home = plan._home(flow_log)
 
     def all(self) -> list[Way]:
         if self.flow_log.destination_type == "s3":
@@ -367,7 +412,7 @@ class _Ways:
         return ways
 
     def _way(self, input: str, end: str, enabled: bool, trouble: Trouble | None = None) -> Way:
-        return Way(self.flow_log, self.vpc_id, input, end, enabled, trouble)
+        return Way(self.flow_log, self.vpc_id, input, end, enabled, trouble, self.home)
 
     def _group(self, group: LogGroup | None) -> Way:
         arn = self.flow_log.destination
@@ -590,6 +635,10 @@ def _homeless(flow_log: FlowLog) -> Finding:
         f"the VPC of {flow_log.resource_id} is not known; records without vpc-id go to `unattributed`",
         "allow ec2:DescribeSubnets and ec2:DescribeNetworkInterfaces, or delete the flow log if the resource is gone",
     )
+
+
+def _is_transit_gateway(resource_id: str) -> bool:
+    return resource_id.startswith("tgw-") and not resource_id.startswith("tgw-attach-")
 
 
 def _grouped(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, list[Any]]:

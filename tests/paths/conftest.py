@@ -1,0 +1,20 @@
+"""One embedded AWS for all tests of the paths."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # `tests.service.aws`, however pytest was started
+
+from .cloud import Cloud
+
+
+@pytest.fixture(scope="package")
+def cloud() -> Iterator[Cloud]:
+    made = Cloud()
+    yield made
+    made.close()
