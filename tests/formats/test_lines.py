@@ -140,7 +140,7 @@ def test_addresses_that_are(engine, text):
     ],
 )
 def test_addresses_that_are_not(engine, text):
-    line = f"{text or 'x'} 10.0.0.1\n".encode()
+    line = f"{text or 'x'} -\n".encode()
     scanner = scanner_for(engine, ADDRESSES)
     scanner.scan(line, 0, len(line), True)
     assert (scanner.rows, scanner.malformed) == (0, 1)
@@ -349,6 +349,15 @@ def test_malformed_rows_leave_no_hole(engine):
     names = columns["interface-id"]
     assert [names.dictionary.values[code] for code in names.codes] == [b"eni-%d" % n for n in good]
     assert [line for line, _, _ in scanner.bad] == [4, 7, 10, 13, 16, 19, 22, 25]
+
+
+def test_the_first_malformed_lines_are_kept_whatever_is_wrong_with_them(engine):
+    octets = b"10.0.0.1 70000\n10.0.0.1\n10.0.0.1 80\n" * 10
+    scanner = scanner_for(engine, Layout(("srcaddr", "srcport")))
+    scanner.scan(octets, 0, len(octets), False)
+    assert (scanner.rows, scanner.malformed) == (10, 20)
+    assert [line for line, _, _ in scanner.bad] == [1, 2, 4, 5, 7, 8, 10, 11]
+    assert octets[slice(*scanner.bad[2][1:])] == b"10.0.0.1 70000"
 
 
 def test_a_dictionary_that_grows_too_large_is_replaced_and_rows_stay_right(engine):
