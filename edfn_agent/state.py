@@ -533,7 +533,11 @@ class _Connection:
         self.close()
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Quarantined payloads are other people's traffic: for the owner only. WAL and SHM files inherit the mode.
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        # Only where it is not there: to close a file drops all POSIX locks that this process has on it, those of the
+        # other connection too (sqlite.org/howtocorrupt.html, 2.2). Then the next command that ends takes itself for
+        # the last one and removes the WAL under the running agent, which goes on writing into nothing.
+        with suppress(FileExistsError):
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         db = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
         try:
             db.execute("PRAGMA journal_mode = WAL")
