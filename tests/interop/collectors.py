@@ -304,7 +304,7 @@ class Nfacctd(_Daemon):
         return [self.path, "-f", str(file)]
 
     def _pipe(self) -> dict[str, object]:
-        """From nfacctd's core to its plugin. Its own pipe garbles primitives of variable length, so those go by ZeroMQ."""
+        """From nfacctd's core to its plugin. Its own pipe garbles strings of variable length, so those go by ZeroMQ."""
         if self._by_zeromq:
             return {"plugin_pipe_zmq": "true", "plugin_pipe_zmq_hwm": 1_000_000}
         return {"plugin_pipe_size": 1 << 27, "plugin_buffer_size": 1 << 14}
