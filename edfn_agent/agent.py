@@ -92,6 +92,8 @@ class Agent:
             worker,
             workers,
         )
+        self._current.seen_streams = self._sources.seen_streams
+        self._fallbacks: set[str] = set()  # streams for which something else is read, as far as it was said
         self._traffic: dict[str, tuple[int, float]] = {}
         self._traffic_lock = threading.Lock()
         self._modes: dict[str, str] = {}
@@ -257,8 +259,18 @@ class Agent:
             self._discovering.release()
 
     def _on_known(self, known: Known) -> None:
+        self._tell_of_fallbacks(known)
         self._pipeline.replace(enricher=known.enricher)
         self._sources.follow(known)
+
+    def _tell_of_fallbacks(self, known: Known) -> None:
+        now = {finding.subject: finding for finding in known.plan.fallbacks}
+        for subject in now.keys() - self._fallbacks:
+            finding = now[subject]
+            log.warning("finding", subject=subject, problem=finding.problem, next_step=finding.next_step)
+        for subject in self._fallbacks - now.keys():
+            log.info("stream needs no substitute any more", source=subject)
+        self._fallbacks = set(now)
 
     # -- the way of a delivery
 
@@ -329,6 +341,7 @@ class Agent:
             try:
                 self._pipeline.refresh()
                 self._current.follow()
+                self._current.reconsider()
                 self._figures()
                 if self.leads:
                     self._sources.retry_quarantined()
@@ -354,6 +367,7 @@ class Agent:
     def _figures(self) -> None:
         metrics = self.metrics
         metrics.bytes_in_flight.set(self._pipeline.octets_in_flight)
+        self._sources.note_streams()
         now = time.time()
         for source, newest in list(self._newest.items()):
             metrics.input_lag.labels(*source).set(now - newest)  # grows while nothing comes

@@ -20,6 +20,8 @@ from edfn_agent.delivery import Delivery, Origin, Outcome
 from edfn_agent.inputs import keys
 from edfn_agent.inventory.current import Current, Known
 from edfn_agent.ops.metrics import Metrics
+from edfn_agent.ops.redact import Redaction
+from edfn_agent.ops.stream_metrics import ShardRow, StreamRow
 from edfn_agent.state import Quarantined, State, StateError
 
 if TYPE_CHECKING:
@@ -27,9 +29,17 @@ if TYPE_CHECKING:
     from edfn_agent.inputs.cloudwatch import CloudWatchInput
     from edfn_agent.inputs.firehose import FirehoseEndpoint
     from edfn_agent.inputs.kinesis.input import KinesisInput
+    from edfn_agent.inputs.kinesis.supervisor import StreamHealth
     from edfn_agent.inputs.s3 import S3Input
 
 log = structlog.get_logger("edfn.sources")
+
+LAST_LINES = 3
+"""Of a daemon's log, shown in health."""
+
+FOR_GOOD = 120.0
+"""Seconds after which a stream that is gone or refused counts as failed, and another source takes over. The stream is
+looked at once a minute, so that is not done for one bad answer."""
 
 Clients = Callable[[str, str, str], Any]
 Submit = Callable[[Delivery], None]
@@ -64,6 +74,8 @@ class Sources:
         self._cloudwatch: CloudWatchInput | None = None
         self._kinesis: KinesisInput | None = None
         self._firehose: FirehoseEndpoint | None = None
+        self._noted: set[str] = set()  # streams that edfn_source_failing tells of
+        metrics.streams.ask = self._stream_rows
 
     # -- life
 
@@ -153,8 +165,39 @@ class Sources:
             if each is not None:
                 found += [(health.input, health.source, health.ok, health.error) for health in each.health()]
         if self._kinesis is not None:
-            found += [("kinesis", one.arn, one.well, one.detail) for one in self._kinesis.health()]
+            found += [("kinesis", one.arn, one.well, _said(one)) for one in self._kinesis.health()]
         return found
+
+    def seen_streams(self) -> dict[str, str]:
+        """What the reading of Kinesis streams tells the plan of sources (`KinesisInput.seen`)."""
+        return self._kinesis.seen(FOR_GOOD) if self._kinesis is not None else {}
+
+    def note_streams(self) -> None:
+        """Bring `edfn_source_failing` up to date for streams, which are watched and not tried."""
+        now = {one.arn: one.well for one in self._kinesis.health()} if self._kinesis is not None else {}
+        for arn, well in now.items():
+            self._metrics.source_failing.labels("kinesis", arn).set(not well)
+        for arn in self._noted - now.keys():
+            self._metrics.source_failing.remove("kinesis", arn)
+        self._noted = set(now)
+
+    def _stream_rows(self) -> list[StreamRow]:
+        rows = []
+        for health, figures in self._kinesis.watched() if self._kinesis is not None else ():
+            leases = figures.leases() if figures is not None else []
+            shards = [
+                ShardRow(
+                    each.name, each.records, each.checkpoints, None if each.behind_ms is None else each.behind_ms / 1000
+                )
+                for each in leases
+            ]
+            sums = (
+                (figures.records, figures.octets, figures.checkpoints, figures.restarts, figures.couriers_lost)
+                if figures is not None
+                else (0, 0, 0, 0, 0)
+            )
+            rows.append(StreamRow(health.arn, health.state.value, *sums, shards))
+        return rows
 
     # -- quarantine
 
@@ -358,8 +401,10 @@ class Sources:
         assert wanted is not None
         streams: list[StreamSettings] = []
         if wanted.streams == "discovered":
-            arns = sorted({way.end for way in known.plan.chosen.values() if way.input == "kinesis"})
-            streams = [StreamSettings(arn) for arn in arns]
+            arns = {way.end for way in known.plan.chosen.values() if way.input == "kinesis"}
+            # One that failed while it was read goes on being looked at: without it nobody would see it come back.
+            arns |= {way.end for way in known.plan.ways if way.input == "kinesis" and known.plan.seen.get(way.end)}
+            streams = [StreamSettings(arn) for arn in sorted(arns)]
         else:
             streams = [
                 StreamSettings(
@@ -400,6 +445,13 @@ class Sources:
 
     def _access(self, settings: Any) -> Any:
         return _AccountAccess(self._client, self._credentials, settings.account_id, settings.region)
+
+
+def _said(stream: StreamHealth) -> str:
+    """The state of a stream with its reason, and the last that its daemon said."""
+    said = f"{stream.state.value}: {stream.detail}" if stream.detail else stream.state.value
+    lines = [] if stream.well else stream.last_lines[-LAST_LINES:]
+    return said + (f" (its daemon: {' | '.join(map(Redaction().text, lines))})" if lines else "")
 
 
 class _AccountAccess:

@@ -66,6 +66,8 @@ class Current:
         self._snapshot = self._stored() or Snapshot(at=0.0)
         self.exporters = Exporters(configured(config), config.exporters.pool, state, self._snapshot)
         self._services: Any = None
+        self.seen_streams: Callable[[], Mapping[str, str]] = dict
+        """What the reading of Kinesis streams has shown (`SourcePlan.seen`)."""
         self.known = self._view()
 
     @property
@@ -103,6 +105,17 @@ class Current:
                 self._take(stored)
                 return
         if self.exporters.follow():
+            with self._changing:
+                self._announce()
+
+    def reconsider(self) -> None:
+        """Plan anew when a stream has failed for good since the last plan, or is read again."""
+        troubled = {each.arn for each in self._snapshot.streams if each.problem}
+
+        def weighty(seen: Mapping[str, str]) -> set[tuple[str, bool]]:
+            return {(arn, bool(why)) for arn, why in seen.items() if why or arn in troubled}
+
+        if weighty(self.seen_streams()) != weighty(self.known.plan.seen):
             with self._changing:
                 self._announce()
 
@@ -160,7 +173,7 @@ class Current:
         self._on_change(self.known)
 
     def _view(self) -> Known:
-        plan = SourcePlan(self._snapshot, EnabledInputs.of(self._config.inputs))
+        plan = SourcePlan(self._snapshot, EnabledInputs.of(self._config.inputs), seen=self.seen_streams())
         directory = InventoryDirectory(self._snapshot, self.exporters, self._indexes, plan)
         services, names = self._aws_services()
         surroundings = InventorySurroundings(

@@ -120,6 +120,10 @@ class SourcePlan:
     ways: list[Way] = field(default_factory=list)  # all, of all flow logs
     chosen: dict[str, Way] = field(default_factory=dict)  # flow-log id -> the way it is read
     findings: list[Finding] = field(default_factory=list)
+    seen: Mapping[str, str] = field(default_factory=dict)
+    """What the reading of streams has shown, which discovery may not know: ARN -> why it failed for good, or "" of a
+    stream that is being read."""
+    fallbacks: list[Finding] = field(default_factory=list)  # those findings that tell of a stream's substitute
 
     def __post_init__(self) -> None:
         for flow_log in self.snapshot.flow_logs:
@@ -309,6 +313,8 @@ class SourcePlan:
             elif home.startswith(("subnet-", "eni-")):
                 self.findings.append(_homeless(flow_logs[0]))
         self.findings += _queue_findings(self)
+        self.fallbacks = self._fallbacks()
+        self.findings += self.fallbacks
         self.findings.sort(key=lambda each: each.weight)
 
     def _home(self, flow_log: FlowLog) -> str:
@@ -321,6 +327,17 @@ class SourcePlan:
     def _gateways(self) -> Mapping[str, str]:
         """attachment -> its transit gateway"""
         return {each.attachment_id: each.tgw_id for each in self.snapshot.transit_gateway_attachments}
+
+    def _fallbacks(self) -> list[Finding]:
+        """One for each stream that cannot be read, where something else brings what it would."""
+        broken: dict[Trouble, dict[str, str]] = {}
+        for way in self.ways:
+            if way.input != "kinesis" or not way.end or not way.enabled or way.trouble is None:
+                continue
+            if instead := self._chosen_of_vpc.get(way.home):
+                best = min(instead, key=lambda each: PRECEDENCE.index(each.input))
+                broken.setdefault(way.trouble, {})[way.home] = best.source
+        return [_fallback(trouble, instead) for trouble, instead in broken.items()]
 
     def _report_log(self, flow_log: FlowLog, home: str, alone: bool) -> None:
         place = (flow_log.account_id, flow_log.region)
@@ -389,6 +406,7 @@ class _Ways:
     def __init__(self, plan: SourcePlan, flow_log: FlowLog) -> None:
         self.snapshot = plan.snapshot
         self.inputs = plan.inputs
+        self.seen = plan.seen
         self.flow_log = flow_log
         self.vpc_id = plan.snapshot.vpc_of_resource(flow_log.resource_id)
         self.home = plan._home(flow_log)
@@ -447,10 +465,12 @@ class _Ways:
 
     def _kinesis(self, arn: str) -> Way:
         stream = next((each for each in self.snapshot.streams if each.arn == arn), None)
+        # Who reads it knows better: records come although it cannot be described, or it is gone since it was.
+        problem = self.seen.get(arn, stream.problem if stream is not None else None)
         trouble = None
-        if stream is not None and stream.problem:
+        if problem:
             step = "add the stream's account to the configuration, or check that the stream is there"
-            trouble = Trouble(arn, stream.problem, step)
+            trouble = Trouble(arn, problem, step)
         return self._way("kinesis", arn, self.inputs.reads_stream(arn), trouble)
 
     def _firehose(self, arn: str) -> Way:
@@ -600,6 +620,20 @@ def _shadowed(way: Way, winner: Way, *, wholly: bool) -> Finding:
         f"{way.source} is not read for {log.resource_id}: {winner.flow_log.flow_log_id} brings the same traffic by "
         f"{winner.source}{rest}",
         "delete one of the two flow logs if nobody else needs it" if wholly else "make one flow log of ALL traffic",
+    )
+
+
+def _fallback(trouble: Trouble, instead: Mapping[str, str]) -> Finding:
+    arn = Arn(trouble.subject)
+    shown = [f"{home} from {source}" for home, source in sorted(instead.items())]
+    text = ", ".join(shown[:3]) + (f" and {len(shown) - 3} more" if len(shown) > 3 else "")
+    return Finding(
+        "warning",
+        arn.account_id,
+        arn.region,
+        trouble.subject,
+        f"the stream cannot be read ({trouble.problem}); read instead: {text}",
+        f"{trouble.next_step}; it is read again as soon as it can be",
     )
 
 

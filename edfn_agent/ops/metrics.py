@@ -17,6 +17,8 @@ from typing import Any, Generic, TypeVar
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.registry import Collector
 
+from edfn_agent.ops.stream_metrics import StreamMetrics
+
 LABEL_LIMIT = 5_000
 """Most label combinations of one metric: 5,000 VPCs or sources, about 5 MB of exposition text at the very most."""
 
@@ -141,6 +143,8 @@ class Metrics:
                 registry=registry,
             )
         )
+        self.streams = StreamMetrics()
+        self.register(self.streams)
 
     def _aws(self, registry: CollectorRegistry) -> None:
         self.aws_calls = Counter(

@@ -5,28 +5,37 @@ In: `Metrics`. Out: Markdown. Never: a description that is not the one Prometheu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from prometheus_client.core import Metric
 from prometheus_client.metrics import MetricWrapperBase
 
 from edfn_agent.ops.metrics import Labelled, Metrics
+from edfn_agent.ops.stream_metrics import StreamMetrics
 
 
 def metrics_markdown() -> str:
     """One row for each metric, in the order of `metrics.py`."""
     rows = ["| metric | kind | labels | what it says |", "| --- | --- | --- | --- |"]
-    for metric in _metrics():
-        family = next(iter(metric.describe()))
+    for family, labelled in _families():
         name = f"{family.name}_total" if family.type == "counter" else family.name
-        labels = ", ".join(f"`{label}`" for label in metric._labelnames)
+        labels = ", ".join(f"`{label}`" for label in labelled)
         rows.append(f"| `{name}` | {family.type} | {labels} | {family.documentation} |")
     return "\n".join(rows) + "\n"
 
 
 def metric_names() -> set[str]:
     """As Prometheus knows them."""
-    families = [next(iter(metric.describe())) for metric in _metrics()]
-    return {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
+    return {f"{family.name}_total" if family.type == "counter" else family.name for family, _ in _families()}
 
 
-def _metrics() -> list[MetricWrapperBase]:
-    found = (each._metric if isinstance(each, Labelled) else each for each in vars(Metrics()).values())
-    return [each for each in found if isinstance(each, MetricWrapperBase)]
+def _families() -> list[tuple[Metric, Sequence[str]]]:
+    """Each with the names of its labels."""
+    found: list[tuple[Metric, Sequence[str]]] = []
+    for each in vars(Metrics()).values():
+        metric = each._metric if isinstance(each, Labelled) else each
+        if isinstance(metric, MetricWrapperBase):
+            found.append((next(iter(metric.describe())), metric._labelnames))
+        elif isinstance(metric, StreamMetrics):
+            found += [(family, getattr(family, "_labelnames", ())) for family in metric.describe()]
+    return found

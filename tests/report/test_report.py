@@ -61,7 +61,13 @@ def test_every_table(log: Path) -> None:
     found = document(log)
     assert (found["bytes"], found["packets"], found["flows"], found["rejected_flows"]) == (4464, 36, 7, 3)
     assert (found["first"], found["last"]) == ("2023-11-14T22:13:20Z", "2023-11-14T22:16:20Z")
-    assert found["records"] == {"nodata": 1, "skipdata": 1, "without_addresses": 0, "malformed": 0, "other_log_group": 0}
+    assert found["records"] == {
+        "nodata": 1,
+        "skipdata": 1,
+        "without_addresses": 0,
+        "malformed": 0,
+        "other_log_group": 0,
+    }
     assert rows(found, "talkers", "source", "bytes", "flows") == [
         ("10.0.0.2", 3000, 1),
         ("10.0.0.1", 1100, 2),

@@ -143,6 +143,21 @@ class KinesisInput:
                 )
         return found
 
+    def watched(self) -> list[tuple[StreamHealth, StreamFigures | None]]:
+        """Health and figures side by side; a stream that was never begun has no figures."""
+        return [(health, self._figures.get(StreamSettings(health.arn).key)) for health in self.health()]
+
+    def seen(self, for_good: float) -> dict[str, str]:
+        """What the reading itself tells of streams, by ARN: why one cannot be read, and has not been for `for_good`
+        seconds; or nothing ("") of one that is being read. Streams of which neither can be said are not in it."""
+        found = {}
+        for health in self.health():
+            if self._problem or (health.failed_for_good and time.time() - health.since >= for_good):
+                found[health.arn] = self._problem or health.detail
+            elif health.state is State.RUNNING:
+                found[health.arn] = ""
+        return found
+
     def figures(self) -> list[StreamFigures]:
         """Per stream, for metrics. A stream's figures go on over restarts and reloads of its settings."""
         return [self._figures[key] for key in sorted(self._figures)]

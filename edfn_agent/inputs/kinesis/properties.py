@@ -102,7 +102,7 @@ LOGBACK = f"""\
   <root level="WARN"><appender-ref ref="agent"/></root>
   <!-- Looks for EC2 metadata at every start and writes a stack trace where there is none. -->
   <logger name="software.amazon.kinesis.worker.platform" level="OFF"/>
-  <!-- Warns at every start of a host that is neither EC2 nor ECS, where it only balances leases a little less finely. -->
+  <!-- Warns at every start of a host that is neither EC2 nor ECS: its leases are balanced a little less finely. -->
   <logger name="software.amazon.kinesis.worker.WorkerMetricsSelector" level="ERROR"/>
   <!-- Each line that a courier writes to stderr is written twice; once is enough. -->
   <logger name="software.amazon.kinesis.multilang.LineReaderTask" level="OFF"/>
