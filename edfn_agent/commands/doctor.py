@@ -123,11 +123,16 @@ def _actions(checks: Sequence[Check]) -> str:
 def _summary(checks: Sequence[Check]) -> str:
     if len(checks) == 1:
         only = checks[0]
-        return ": ".join(filter(None, (_short(only.resource) or only.place, only.text)))
+        return ": ".join(filter(None, (_name(only), only.text)))
     texts = list(dict.fromkeys(check.text for check in checks))
-    places = list(dict.fromkeys(_short(check.resource) or check.place for check in checks))
+    places = list(dict.fromkeys(map(_name, checks)))
     shown = ", ".join(places[:3]) + (f" and {len(places) - 3} more" if len(places) > 3 else "")
     return f"{len(checks)}: {shown}" + (f": {texts[0]}" if len(texts) == 1 else "")
+
+
+def _name(check: Check) -> str:
+    """An account by its number: its sessions have the same name everywhere."""
+    return check.place if check.group == "account" and check.place else _short(check.resource) or check.place
 
 
 def _short(resource: str) -> str:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from edfn_agent.inventory.calls import BUCKET_LOCATION, BUCKET_NOTIFICATION
 from edfn_agent.inventory.model import Bucket, FlowLog, Queue
 from edfn_agent.inventory.problems import Kind
 from edfn_agent.inventory.sources import SourcePlan
@@ -215,12 +216,27 @@ def bucket(plan: SourcePlan, trials: Trials, bucket: Bucket) -> Iterator[Check]:
         yield Check(
             "bucket.queue", OK, f"new objects are announced in {queues or 'a queue of the configuration'}", *where
         )
+    yield from _never_allowed(trials, bucket)
     if bucket.account_id is None or not trials.accounts.alive(bucket.account_id):
         return
     target = Target(bucket.account_id, bucket.region or trials.accounts.home_region(bucket.account_id), bucket.bucket)
     direct = [each for each in plan.snapshot.flow_logs if each.bucket == bucket.bucket]
     yield from _bucket_policy(trials, bucket, target, direct)
     yield from _bucket_key(trials, bucket, target, direct)
+
+
+def _never_allowed(trials: Trials, bucket: Bucket) -> Iterator[Check]:
+    """Discovery expects to be refused by buckets of strangers. Refused by its own account's too, it is the policy."""
+    living = [each.account_id for each in trials.accounts.living]
+    account = bucket.account_id or (living[0] if len(living) == 1 else None)
+    for call in (BUCKET_LOCATION, BUCKET_NOTIFICATION):
+        outcome = trials.accounts.outcomes.get((account or "", call.action))
+        if account is not None and outcome is not None and outcome.refused and not outcome.answered:
+            fix = trials.mending.statement(account, call.action)
+            text = f"{call.action} is not allowed: {call.without}"
+            step = f"allow {call.action} in the policy of the role or user, unless the bucket is another account's"
+            where = (account, bucket.region, bucket.bucket)
+            yield Check(f"permission.{call.action}", call.severity, text, *where, step, fix)
 
 
 def _bucket_policy(trials: Trials, bucket: Bucket, target: Target, logs: list[FlowLog]) -> Iterator[Check]:
