@@ -240,8 +240,9 @@ def _notes(options: FirehoseOptions) -> tuple[str, ...]:
     )
     if len({thing.is_transit for thing in options.watched}) > 1:
         notes.append(
-            "VPC and transit gateway flow logs share the delivery stream; the agent cannot tell their lines "
-            "apart without a header. Give each kind a delivery stream of its own."
+            "VPC and transit gateway flow logs share the delivery stream: without a header the agent tells their lines "
+            "apart by the number of columns, and only where discovery sees both flow logs. Better give each kind a "
+            "delivery stream of its own."
         )
     if options.endpoint is not None:
         notes.append(

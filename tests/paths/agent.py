@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,12 @@ def until(condition: Callable[[], Any], what: Callable[[], object] = lambda: "",
             raise AssertionError(f"waited in vain: {what()}")
         time.sleep(0.03)
     return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 class Collector:
@@ -96,10 +103,18 @@ class Collector:
 class Agent:
     """One installation."""
 
-    def __init__(self, folder: Path, cloud: Cloud, collector: Collector, inputs: dict[str, Any], port: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        cloud: Cloud,
+        collector: Collector,
+        inputs: dict[str, Any],
+        port: int,
+        accounts: Sequence[str] = (HOME, SHOP, BANK),
+    ) -> None:
         self.path, self.log_path, self.port = folder / "edfn-agent.yaml", folder / "agent.log", port
         self.process: subprocess.Popen[bytes] | None = None
-        roles = [{"arn": ROLE.format(account=each), "external_id": EXTERNAL_ID} for each in (HOME, SHOP, BANK)]
+        roles = [{"arn": ROLE.format(account=each), "external_id": EXTERNAL_ID} for each in accounts]
         configuration = {
             "collectors": [collector.url],
             "aws": {

@@ -144,11 +144,11 @@ class Cloud(EmbeddedAws):
         events = [{"timestamp": now, "message": line} for line in lines]
         logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)
 
-    def waiting(self, queue: str) -> int:
+    def waiting(self, queue: str, account: str = HOME) -> int:
         """Messages of a queue that nobody has deleted."""
         from moto.backends import get_backend
 
-        return len(get_backend("sqs")[HOME][REGION].get_queue(queue)._messages)
+        return len(get_backend("sqs")[account][REGION].get_queue(queue)._messages)
 
 
 def _mend_moto(patches: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # `tests.service.aws`, however pytest was started
 
+from tests.setup.conftest import models_are_read_once
+
 from .cloud import Cloud
+
+__all__ = ["models_are_read_once"]
 
 
 @pytest.fixture(scope="package")
