@@ -82,7 +82,7 @@ class Workers:
             os.close(write)
             self._pipes[worker] = read
             self._born[worker] = now
-            log.info("worker started", worker=worker, pid=self._processes[worker].pid)
+            log.info("worker started", worker=str(worker), pid=str(self._processes[worker].pid))  # text: no repeats
 
     def _hear(self) -> None:
         """Wait a little; note who is ready."""
@@ -106,7 +106,7 @@ class Workers:
             pause = min(60.0, 2.0 ** self._failures[worker] - 1.0)
             self._due[worker] = time.monotonic() + pause
             log.error(
-                "worker died and will be restarted", worker=worker, status=status, lived_s=round(lived), pause_s=pause
+                "worker died and will be restarted", worker=str(worker), status=status, lived_s=round(lived), pause_s=pause
             )
 
     def _stop(self, grace: float) -> int:
@@ -117,7 +117,7 @@ class Workers:
             try:
                 status = process.wait(max(0.1, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                log.error("worker did not stop in time and is killed", worker=worker)
+                log.error("worker did not stop in time and is killed", worker=str(worker))
                 process.kill()
                 status = process.wait()
             worst = max(worst, abs(status))
