@@ -7,7 +7,7 @@ JOBS ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
-PACKAGE := setup.cfg pyproject.toml edfn_agent/__init__.py edfn_agent/formats/_scan.pyx
+PACKAGE := setup.cfg pyproject.toml edfn_agent/__init__.py $(wildcard edfn_agent/*/*.pyx)
 
 .PHONY: run test lint bench soak docs clean
 
@@ -25,6 +25,9 @@ lint: $(STAMPS)/test
 
 bench: $(STAMPS)/test
 	$(BIN)/python benchmarks/run.py
+
+soak: $(STAMPS)/test
+	$(BIN)/python benchmarks/soak.py
 
 docs: $(STAMPS)/test
 	$(BIN)/python docs/generate.py
@@ -47,4 +50,4 @@ $(STAMPS)/test: $(STAMPS)/run
 	@mkdir -p $(STAMPS) && touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info edfn_agent/formats/_scan.c edfn_agent/formats/_scan*.so
+	rm -rf $(VENV) build dist *.egg-info edfn_agent/*/*.c edfn_agent/*/*.so
