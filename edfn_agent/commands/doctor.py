@@ -147,7 +147,9 @@ def _print_told(console: Console, each: Alike) -> None:
     subject = _listed([_short(name) for name in each.resources], "resources")
     where = _listed(each.places, "places")
     head = Text(f"{check.status:<8}", _STYLES[check.status])
-    head.append(", ".join(each.titles), "bold").append(f" {subject}").append(f" ({where})" if where else "", "dim")
+    head.append(", ".join(each.titles), "bold").append(f" {subject}" if subject else "").append(
+        f" ({where})" if where else "", "dim"
+    )
     console.print(head, soft_wrap=True)
     _print_text(console, check.text, "")
     if check.status == "untried":

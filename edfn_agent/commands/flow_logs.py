@@ -238,7 +238,7 @@ def _print_commands(wanted: Sequence[SetUp], create_missing: bool, missing: int)
             click.echo("`edfn-agent flow-logs --create-missing` prints the setup commands for them.", err=True)
         return
     for each in wanted:
-        click.echo(f"# {len(each.vpcs)} VPCs: {each.why}.")
+        click.echo(f"# {len(each.vpcs)} VPC{'s' if len(each.vpcs) > 1 else ''}: {each.why}.")
         click.echo(each.command)
     left = missing - sum(len(each.vpcs) for each in wanted)
     if left:

@@ -127,7 +127,10 @@ def simulated(proxy: FaultProxy, **verdicts: str) -> None:
         action = call.parameters["ActionNames.member.1"]
         assert call.parameters["PolicySourceArn"] == f"arn:aws:iam::{ACCOUNT}:user/edfn"
         verdict = verdicts.get(action.partition(":")[2], "allowed")
-        result = f"<member><EvalActionName>{action}</EvalActionName><EvalDecision>{verdict}</EvalDecision></member>"
+        # with `?`: for want of something that a condition looks at
+        lacks = "<MissingContextValues><member>aws:SourceIp</member></MissingContextValues>" if "?" in verdict else ""
+        decision = f"<EvalDecision>{verdict.rstrip('?')}</EvalDecision>{lacks}"
+        result = f"<member><EvalActionName>{action}</EvalActionName>{decision}</member>"
         space = 'xmlns="https://iam.amazonaws.com/doc/2010-05-08/"'
         body = (
             f"<SimulatePrincipalPolicyResponse {space}><SimulatePrincipalPolicyResult><EvaluationResults>{result}"
@@ -181,3 +184,10 @@ class TestQueueWithMessages:
         denied = one(found, "permission.s3:GetObject")
         assert (status, denied["status"]) == (1, "error")
         assert json.loads(denied["fix"])["Action"] == "s3:GetObject"
+
+
+def test_a_condition_that_iam_cannot_judge_leaves_it_untried(world: World, config: Path, proxy: FaultProxy) -> None:
+    simulated(proxy, UpdateItem="implicitDeny?")
+    status, found = examined(world, config)
+    assert status == 0
+    assert {each["status"] for each in named(found, "permission.dynamodb:UpdateItem")} == {"untried"}

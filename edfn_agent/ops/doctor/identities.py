@@ -62,7 +62,7 @@ def dead(mending: Mending, row: Account, findings: tuple[Finding, ...]) -> Check
         arn or row.via,
         finding.next_step if finding else "",
         # The other half, the role's trust, is in the next step: only that account can mend it.
-        assume_role(arn) if arn else "",
+        assume_role(arn) if arn and "the role refuses" in (row.error or "") else "",
     )
 
 

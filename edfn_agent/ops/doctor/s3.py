@@ -127,7 +127,8 @@ def _key(trials: Trials, queue: Queue) -> Iterator[Check]:
         return
     arn = queue.kms_key if queue.kms_key.startswith("arn:") else ""
     target = Target(queue.via_account or queue.account_id, queue.region, queue.arn, arn or "*")
-    yield trials.ask_iam(target, "kms:Decrypt", "its messages cannot be read", why="no message shows it")
+    via = {"kms:ViaService": f"sqs.{queue.region}.amazonaws.com"}
+    yield trials.ask_iam(target, "kms:Decrypt", "its messages cannot be read", why="no message shows it", context=via)
 
 
 def _reading(plan: SourcePlan, trials: Trials, queue: Queue, target: Target, peek: bool) -> Iterator[Check]:
@@ -288,4 +289,5 @@ def _bucket_key(trials: Trials, bucket: Bucket, target: Target, logs: Iterable[F
         yield Check("bucket.encryption", ERROR, text, *where, "use SSE-S3, or a KMS key of your own")
         return
     place = Target(target.account_id, target.region, bucket.bucket, arn)
-    yield trials.ask_iam(place, "kms:Decrypt", "its objects cannot be read", why="no object shows it")
+    via = {"kms:ViaService": f"s3.{target.region}.amazonaws.com"}
+    yield trials.ask_iam(place, "kms:Decrypt", "its objects cannot be read", why="no object shows it", context=via)

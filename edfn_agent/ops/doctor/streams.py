@@ -53,10 +53,14 @@ def stream(trials: Trials, stream: Stream, settings: StreamSettings, metrics: bo
     yield from _leases(trials, target, settings)
     if stream.encrypted:
         place = Target(target.account_id, target.region, stream.arn, "*")
-        yield trials.ask_iam(place, "kms:Decrypt", "its records cannot be read", why="no record shows it")
+        via = {"kms:ViaService": f"kinesis.{stream.region}.amazonaws.com"}
+        why = "no record shows it"
+        yield trials.ask_iam(place, "kms:Decrypt", "its records cannot be read", why=why, context=via)
     if metrics:
         place = Target(target.account_id, target.region, "", "*")
-        yield trials.ask_iam(place, "cloudwatch:PutMetricData", "metrics_level has no effect", WARNING)
+        name = {"cloudwatch:namespace": settings.application}
+        without = "metrics_level has no effect"
+        yield trials.ask_iam(place, "cloudwatch:PutMetricData", without, WARNING, context=name)
 
 
 def _reading(trials: Trials, stream: Stream, target: Target) -> Iterator[Check]:

@@ -73,9 +73,20 @@ class Trials:
             return Trial(self._failed(target, action, problem, without, severity), None, problem)
         return Trial(self._check(target, action, OK, "allowed"), answer)
 
-    def ask_iam(self, target: Target, action: str, without: str, severity: str = ERROR, why: str = "") -> Check:
-        """By simulation; what cannot be simulated is said to be untried. `why`: the reason not to try it really."""
-        verdict = self._verdict(target, action)
+    def ask_iam(
+        self,
+        target: Target,
+        action: str,
+        without: str,
+        severity: str = ERROR,
+        why: str = "",
+        context: Mapping[str, str] | None = None,
+    ) -> Check:
+        """By simulation; what cannot be simulated is said to be untried. `why`: the reason not to try it really.
+
+        `context`: what the conditions of a policy may look at, such as kms:ViaService.
+        """
+        verdict = self._verdict(target, action, context or {})
         if verdict is None:
             text = f"not tried ({why or 'it would change something'}), and IAM does not tell: {without} if it is denied"
             step = (
@@ -90,7 +101,7 @@ class Trials:
         return self._check(target, action, severity, text, step, self._statement(target, action))
 
     def may_simulate(self, target: Target) -> bool:
-        return self._verdict(target, "sts:GetCallerIdentity") is not None
+        return self._verdict(target, "sts:GetCallerIdentity", {}) is not None
 
     def _failed(self, target: Target, action: str, problem: Problem, without: str, severity: str) -> Check:
         by_key = "kms" in problem.code.lower() or "kms:" in problem.message.lower()
@@ -112,8 +123,8 @@ class Trials:
     def _check(self, target: Target, action: str, status: str, text: str, next_step: str = "", fix: str = "") -> Check:
         return Check(f"permission.{action}", status, text, *_where(target), next_step=next_step, fix=fix)
 
-    def _verdict(self, target: Target, action: str) -> str | None:
-        """`allowed`, or IAM's word for no; None when IAM cannot be asked."""
+    def _verdict(self, target: Target, action: str, context: Mapping[str, str]) -> str | None:
+        """`allowed`, or IAM's word for no; None when IAM cannot be asked, or would have to know more."""
         resource = target.arn or (target.resource if target.resource.startswith("arn:") else "*")
         key = (target.account_id, action, resource)
         principal = principal_of(self.identities.get(target.account_id, ""))
@@ -124,10 +135,20 @@ class Trials:
                 return self._verdicts[key]
         try:
             client = self.accounts.client(target.account_id, self.accounts.home_region(target.account_id), "iam")
+            known = {"aws:RequestedRegion": target.region, **context}
             answer = client.simulate_principal_policy(
-                PolicySourceArn=principal, ActionNames=[action], ResourceArns=[resource]
+                PolicySourceArn=principal,
+                ActionNames=[action],
+                ResourceArns=[resource],
+                ContextEntries=[
+                    {"ContextKeyName": name, "ContextKeyValues": [value], "ContextKeyType": "string"}
+                    for name, value in known.items()
+                ],
             )
-            verdict = str(answer["EvaluationResults"][0]["EvalDecision"])
+            result = answer["EvaluationResults"][0]
+            verdict: str | None = str(result["EvalDecision"])
+            if verdict == "implicitDeny" and result.get("MissingContextValues"):
+                verdict = None  # a condition may well be met in earnest
         except Exception:  # not allowed, not known to an emulator, a role with a path: all the same here
             with self._lock:
                 self._deaf.add(target.account_id)
