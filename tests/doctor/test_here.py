@@ -21,10 +21,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from edfn_agent.config import Collector
+from edfn_agent.config import Collector, FirehoseInput
 from edfn_agent.export.transports.collector import Endpoint
 from edfn_agent.inventory.model import Snapshot
-from edfn_agent.ops.doctor import collectors, flow_logs, identities, machine
+from edfn_agent.ops.doctor import collectors, flow_logs, identities, machine, streams
 from edfn_agent.ops.doctor.certificates import lasting
 from edfn_agent.ops.doctor.checks import CHECKS, Check, alike, in_order
 from edfn_agent.ops.doctor.trials import principal_of
@@ -197,6 +197,35 @@ class TestMachine:
         assert machine.ip_ranges(file).text == "1 ranges, 0 days old"
         os.utime(file, (time.time() - 200 * 86400,) * 2)
         assert machine.ip_ranges(file).status == "info"
+
+
+class TestKinesisAndFirehose:
+    def test_no_java(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from edfn_agent.inputs.kinesis import java
+
+        def missing() -> None:
+            raise java.Missing("Kinesis needs Java, and there is none in JAVA_HOME or PATH. Install Java 17.")
+
+        monkeypatch.setattr(java, "find", missing)
+        check = streams.java()
+        assert (check.status, check.next_step) == ("error", "Install Java 17.")
+
+    def endpoint(self, port: int, **files: Path) -> dict[str, str]:
+        settings = {"listen": f"127.0.0.1:{port}", **{name: str(path) for name, path in files.items()}}
+        return {each.id: each.status for each in streams.endpoint(FirehoseInput.model_validate(settings))}
+
+    def test_the_endpoint(self, certificate: Any, tmp_path: Path) -> None:
+        pem, key = certificate(100)
+        _, other = certificate(101)
+        (tmp_path / "key").write_text("secret\n")
+        (tmp_path / "empty").write_text("")
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            assert self.endpoint(port) == {"firehose.endpoint": "info"}
+        well = self.endpoint(port, certificate=pem, key=key, access_key_file=tmp_path / "key")
+        assert set(well.values()) == {"ok"}
+        ill = self.endpoint(port, certificate=pem, key=other, access_key_file=tmp_path / "empty")
+        assert (ill["firehose.certificate"], ill["firehose.access-key"]) == ("error", "error")
 
 
 def test_who_is_behind_an_identity() -> None:
