@@ -40,7 +40,7 @@ SHOWN_BAD_LINES = 5
 )
 @click.option(
     "--exporter-map",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
     help="JSON or YAML: vpc-id, interface-id or account-id to exporter address.",
 )
@@ -58,7 +58,13 @@ SHOWN_BAD_LINES = 5
     show_default=True,
     help="Send from the exporters' addresses, or say them in element 130 only.",
 )
-@click.option("--profile", type=click.Choice(["standard", "aws"]), default="standard", show_default=True)
+@click.option(
+    "--profile",
+    type=click.Choice(["standard", "aws"]),
+    default="standard",
+    show_default=True,
+    help="Elements of IANA only, or every other flow-log field too, under your enterprise number.",
+)
 @click.option("--enterprise-number", type=int, metavar="N", help="Your private enterprise number, for profile aws.")
 @click.option(
     "--max-message-size",
@@ -66,7 +72,7 @@ SHOWN_BAD_LINES = 5
     default=1400,
     show_default=True,
     metavar="OCTETS",
-    help="IPFIX message size, 512 to 8900.",
+    help="Longest IPFIX message.",
 )
 @click.option(
     "--records-per-second",
@@ -74,7 +80,7 @@ SHOWN_BAD_LINES = 5
     default=0,
     show_default=True,
     metavar="N",
-    help="Pace of records, options included; 0 is no limit.",
+    help="Pace for each collector, options records included; 0 is no limit.",
 )
 @click.option(
     "--template-refresh",
@@ -181,7 +187,7 @@ def _run(options: dict[str, Any], layout: Any) -> int:
                 "name": destination.transport.name,
                 "messages": destination.transport.messages,
                 "octets": destination.transport.octets,
-                "mode": getattr(destination.transport, "mode_reason", ""),
+                "mode": _mode_in_force(options, destination),
                 "errors": dict(destination.transport.errors),
             }
             for destination in destinations
@@ -236,13 +242,13 @@ def _destinations(options: dict[str, Any]) -> list[Destination]:
     from edfn_agent.export.pace import Pace
     from edfn_agent.export.transports import file_transport, parse_collector, transport_of
 
-    mode = options["exporter_address"]
-    if mode == "auto" and not (options["exporter_map"] or options["exporter"] or options["inventory"]):
-        mode = "field"  # addresses that nobody chose are fit to tell VPCs apart, not to send packets from
+    # addresses that nobody chose are fit to tell VPCs apart, not to send packets from
+    mode = "field" if _nobody_chose(options) else options["exporter_address"]
+    pace = options["records_per_second"]
     try:
         transports = [
-            *(transport_of(parse_collector(url), address_mode=mode, report=_say) for url in options["collectors"]),
-            *(file_transport(Path(name)) for name in options["outputs"]),
+            *((transport_of(parse_collector(url), address_mode=mode, report=_say), pace) for url in options["collectors"]),
+            *((file_transport(Path(name)), 0) for name in options["outputs"]),
         ]
     except ValueError as error:
         raise click.UsageError(str(error)) from None
@@ -251,11 +257,23 @@ def _destinations(options: dict[str, Any]) -> list[Destination]:
             transport,
             max_message_size=options["max_message_size"],
             template_refresh=options["template_refresh"],
-            pace=Pace(options["records_per_second"]),
+            pace=Pace(pace),
             report=_say,
         )
-        for transport in transports
+        for transport, pace in transports
     ]
+
+
+def _nobody_chose(options: dict[str, Any]) -> bool:
+    chosen = options["exporter_map"] or options["exporter"] or options["inventory"]
+    return options["exporter_address"] == "auto" and not chosen
+
+
+def _mode_in_force(options: dict[str, Any], destination: Destination) -> str:
+    """Whose address datagrams leave from, and why; empty for what has no datagrams."""
+    reason: str = getattr(destination.transport, "mode_reason", "")
+    because = "because no exporter addresses were given (--exporter-map, --exporter)"
+    return reason.replace("(configured)", because) if _nobody_chose(options) else reason
 
 
 def _print_summary(summary: dict[str, Any]) -> None:
@@ -275,6 +293,9 @@ def _print_summary(summary: dict[str, Any]) -> None:
     for collector in summary["collectors"]:
         if collector["mode"]:
             click.echo(f"{collector['name']}: {collector['mode']}")
+        if collector["errors"]:
+            errors = ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in collector["errors"].items())
+            click.echo(f"{collector['name']}: datagrams that did not arrive: {errors}")
     if summary["files_failed"]:
         click.echo(f"{summary['files_failed']} of {summary['files']} files could not be read to their end")
 

@@ -60,6 +60,10 @@ def collect(
     except ValueError as error:
         raise click.UsageError(f"--listen: {str(error).removeprefix('collector ')}") from None
     try:
+        file = write.open("wb") if write else None
+    except OSError as error:
+        raise click.ClickException(f"--write: {write}: {error.strerror}") from None
+    try:
         process = CollectingProcess(registry(enterprise_number))
         listener = Listener(where.scheme, where.host, where.port, process)
     except OSError as error:
@@ -68,7 +72,6 @@ def collect(
     tally = Tally()
     time_is_up = deadline(seconds)
     click.echo(f"listening on {where.scheme}://{where.host}:{listener.port}", err=True)
-    file = write.open("wb") if write else None
     try:
         for received in listener.receive(lambda: time_is_up() or (count is not None and tally.flows >= count)):
             tally.add(received)
@@ -112,9 +115,12 @@ def decode(file: Path, as_json: bool, templates: bool, enterprise_number: int | 
     try:
         for octets, sender, session in _messages(file):
             received = decode_octets(process, octets, sender, session)
-            failed = failed or received.message is None or received.message.error is not None
+            message = received.message
+            failed = failed or message is None or message.error is not None or bool(message.unknown)
             tally.add(received)
             show(received)
+    except BrokenPipeError:
+        raise  # of standard output: whoever read it has seen enough
     except (DecodingError, OSError) as error:
         click.echo(f"{file}: {error}", err=True)
         failed = True
@@ -260,9 +266,10 @@ def print_tally(tally: Tally) -> None:
         console.width = max(console.width, 140)  # numbers are no use when they are cut
         console.print(table)
     if tally.not_ipfix:
-        click.echo(f"{tally.not_ipfix} datagrams were no IPFIX")
+        click.echo(f"{tally.not_ipfix:,} {'datagram was' if tally.not_ipfix == 1 else 'datagrams were'} no IPFIX")
     unknown = sum(each.unknown_sets for each in tally.exporters.values())
     if unknown:
-        click.echo(f"{unknown} data sets came before their template")
+        sets = "data set came before its template" if unknown == 1 else "data sets came before their template"
+        click.echo(f"{unknown:,} {sets}, and could not be decoded")
     count = len(tally.exporters)
     click.echo(f"{tally.flows:,} flow records of {count:,} {'exporter' if count == 1 else 'exporters'}")

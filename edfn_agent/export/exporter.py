@@ -125,7 +125,7 @@ class Destination:
 
     def _went_down(self, error: TransportDown) -> None:
         if str(error) != self.down:
-            self._report(str(error))
+            self._report(f"{error}; trying again")
         self._open, self.down = False, str(error)
         self._retry_at = self._clock() + error.retry_after
 
