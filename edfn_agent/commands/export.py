@@ -13,6 +13,7 @@ import click
 if TYPE_CHECKING:
     from edfn_agent.enrich import Enricher
     from edfn_agent.export.exporter import Destination
+    from edfn_agent.export.transports import AddressMode
     from edfn_agent.formats.batch import BadLine
 
 SHOWN_BAD_LINES = 5
@@ -243,11 +244,14 @@ def _destinations(options: dict[str, Any]) -> list[Destination]:
     from edfn_agent.export.transports import file_transport, parse_collector, transport_of
 
     # addresses that nobody chose are fit to tell VPCs apart, not to send packets from
-    mode = "field" if _nobody_chose(options) else options["exporter_address"]
+    mode: AddressMode = "field" if _nobody_chose(options) else options["exporter_address"]
     pace = options["records_per_second"]
     try:
         transports = [
-            *((transport_of(parse_collector(url), address_mode=mode, report=_say), pace) for url in options["collectors"]),
+            *(
+                (transport_of(parse_collector(url), address_mode=mode, report=_say), pace)
+                for url in options["collectors"]
+            ),
             *((file_transport(Path(name)), 0) for name in options["outputs"]),
         ]
     except ValueError as error:
