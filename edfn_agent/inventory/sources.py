@@ -313,6 +313,7 @@ class SourcePlan:
             elif home.startswith(("subnet-", "eni-")):
                 self.findings.append(_homeless(flow_logs[0]))
         self.findings += _queue_findings(self)
+        self.findings += _mixed_formats(self.snapshot.flow_logs)
         self.fallbacks = self._fallbacks()
         self.findings += self.fallbacks
         self.findings.sort(key=lambda each: each.weight)
@@ -589,6 +590,27 @@ def _queue_findings(plan: SourcePlan) -> list[Finding]:
         if queue.policy and not _lets_send(queue.policy):
             problem = "its policy allows nobody sqs:SendMessage, so S3 cannot announce objects"
             found.append(Finding("warning", *place, problem, "allow s3.amazonaws.com to send (`edfn-agent setup s3`)"))
+    return found
+
+
+def _mixed_formats(flow_logs: Iterable[FlowLog]) -> list[Finding]:
+    """Where lines come without a header, formats are told apart by their columns, and these have as many."""
+    places = _grouped((each.destination, each) for each in flow_logs if each.destination_type != "s3")
+    found = []
+    for place, writers in places.items():
+        first: dict[int, tuple[Layout, FlowLog]] = {}
+        for each in writers:
+            layout = layout_of(each)
+            if layout is None:
+                continue
+            known, other = first.setdefault(len(layout.names), (layout, each))
+            if known != layout:
+                problem = (
+                    f"{other.flow_log_id} and {each.flow_log_id} write to {place} in different formats with as many "
+                    "fields each; without a header their records cannot be told apart, and some are read wrongly"
+                )
+                step = "make one of them anew: in the same format, with another number of fields, or to another place"
+                found.append(Finding("warning", each.account_id, each.region, each.flow_log_id, problem, step))
     return found
 
 

@@ -22,6 +22,7 @@ from edfn_agent.inventory.model import (
     Stream,
     Subnet,
     SubscriptionFilter,
+    TransitGatewayAttachment,
     Vpc,
 )
 from edfn_agent.inventory.sources import EnabledInputs, SourcePlan
@@ -237,6 +238,19 @@ class TestLayouts:
         origin = Origin("kinesis", STREAM, account_id="222222222222", region=R, log_group="flows")
         assert made.layouts_of(origin) == (Layout.parse("version vpc-id"),)
 
+    def test_an_envelope_in_a_bucket_of_another_region(self) -> None:
+        """Nothing in it says its region, and Firehose writes to any."""
+        made = plan(to_group(), replace(to_group("fl-2"), account_id="222222222222", format="${version} ${vpc-id}"))
+        origin = Origin("s3", "q", account_id=A, region="eu-west-1", log_group="flows")
+        assert made.layouts_of(origin) == (Layout.parse(FORMAT),)
+
+    def test_formats_that_cannot_be_told_apart_are_said(self) -> None:
+        other = replace(to_group("fl-2", "subnet-1"), format="${version} ${dstaddr} ${srcaddr} ${bytes}")
+        longer = replace(to_group("fl-3", "eni-1"), format=f"{FORMAT} ${{packets}}")
+        [finding] = [each for each in plan(to_group(), longer, other).findings if "told apart" in each.problem]
+        assert (finding.severity, finding.subject) == ("warning", "fl-2")
+        assert "fl-cwl and fl-2 write to" in finding.problem
+
     def test_by_stream_and_by_delivery_stream(self) -> None:
         made = plan(
             to_group(), to_firehose(), delivery_streams=(DeliveryStream(FIREHOSE, "flows", A, R, endpoint="https://x"),)
@@ -277,6 +291,18 @@ class TestOwnership:
         assert not made.owns(api, "vpc-1")
         assert not made.owns(Origin("s3", "q", flow_log_id="fl-s3"), "vpc-1")
         assert not made.owns(Origin("s3", "q"), "vpc-1")
+
+    def test_a_transit_gateway_too(self) -> None:
+        """Records are the gateway's, whether a flow log is of it or of an attachment."""
+        attachments = tuple(TransitGatewayAttachment(f"tgw-attach-{n}", "tgw-1", A, R) for n in (1, 2))
+        world = {"transit_gateway_attachments": attachments}
+        whole = plan(to_s3(resource="tgw-1"), to_group(resource="tgw-attach-1"), **world)
+        assert whole.source_of("tgw-1") == "s3:logs"
+        assert whole.owns(Origin("s3", "q", flow_log_id="fl-s3"), "tgw-1")
+        assert not whole.owns(Origin("kinesis", STREAM, log_group="flows"), "tgw-1")
+        parts = plan(to_s3(resource="tgw-attach-1"), to_group(resource="tgw-attach-2"), **world)
+        assert parts.owns(Origin("s3", "q", flow_log_id="fl-s3"), "tgw-1")
+        assert parts.owns(Origin("kinesis", STREAM, log_group="flows"), "tgw-1")
 
     def test_what_nobody_else_brings_is_exported(self) -> None:
         made = plan(to_group())

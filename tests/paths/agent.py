@@ -19,9 +19,8 @@ import yaml
 
 from edfn_agent.collector import Listener
 from edfn_agent.demo.aws import EXTERNAL_ID, ROLE, environment
-from tests.service.aws import drop_polls
 
-from .cloud import BANK, HOME, REGION, SHOP, Cloud
+from .cloud import BANK, HOME, REGION, SHOP, Cloud, drop_polls
 from .shapes import Record
 
 PATIENCE = 40.0

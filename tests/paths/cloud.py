@@ -2,12 +2,14 @@
 
 What moto does not do is done here, and nothing else is made up: flow logs in S3 with a prefix, in another account's
 bucket, with destination options, and a status that is not always FAILED; subscription filters that point at a
-CloudWatch Logs destination. moto delivers nothing by itself: tests put the objects, events and requests.
+CloudWatch Logs destination; a message goes to one of those who ask at the same time, and to nobody who is dead. moto
+delivers nothing by itself: tests put the objects, events and requests.
 """
 
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +19,6 @@ import pytest
 
 from edfn_agent.demo.aws import EmbeddedAws
 from edfn_agent.formats.layout import DEFAULT, Layout
-from tests.service.aws import _one_receiver_at_a_time
 
 HOME, SHOP, BANK, STRANGER = "111111111111", "222222222222", "333333333333", "999999999999"
 REGION = "us-east-1"
@@ -44,7 +45,7 @@ class Cloud(EmbeddedAws):
     def __init__(self) -> None:
         self._patches = pytest.MonkeyPatch()
         _mend_moto(self._patches)
-        _one_receiver_at_a_time()
+        _mend_queues(self._patches)
         super().__init__()
         for account in (HOME, SHOP, BANK):
             self._remove_default_vpc(account, REGION)
@@ -189,3 +190,31 @@ def _mend_moto(patches: pytest.MonkeyPatch) -> None:
     patches.setattr(FlowLogsBackend, "create_flow_logs", create_flow_logs)
     patches.setattr(FlowLogs, "create_flow_logs", create_with_options)
     patches.setattr(LogsBackend, "put_subscription_filter", put_subscription_filter)
+
+
+_receiving = threading.Lock()
+_generation = 0
+
+
+def _mend_queues(patches: pytest.MonkeyPatch) -> None:
+    from moto.sqs.models import SQSBackend
+
+    receive = SQSBackend.receive_message
+
+    def patient(self: Any, queue_name: str, count: int, wait: int, visibility: int, names: Any = None) -> Any:
+        end, generation = time.monotonic() + wait, _generation
+        while generation == _generation:
+            with _receiving:
+                found = receive(self, queue_name, count, 0, visibility, names)
+            if found or time.monotonic() >= end:
+                return found
+            time.sleep(0.03)
+        return []
+
+    patches.setattr(SQSBackend, "receive_message", patient)
+
+
+def drop_polls() -> None:
+    """Whoever waits for messages is dead."""
+    global _generation
+    _generation += 1

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2]))  # `tests.service.aws`, however pytest was started
+sys.path.insert(0, str(Path(__file__).parents[2]))  # `tests.setup`, however pytest was started
 
 from tests.setup.conftest import models_are_read_once
 
