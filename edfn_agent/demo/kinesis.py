@@ -52,6 +52,7 @@ class EmbeddedKinesis:
         own = {"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "MINISTACK_ACCOUNT_ID": account}
         own |= {"SERVICES": "kinesis,dynamodb,cloudwatch,monitoring", "TMPDIR": str(folder)}
         self._log = folder / "ministack.log"
+        self._sent = 0
         # Ends with this process, however that ends.
         launcher = [sys.executable, "-I", "-S", launch.__file__, str(os.getpid())]
         with self._log.open("wb") as log:
@@ -132,7 +133,9 @@ class EmbeddedKinesis:
             self._put(envelopes[part : part + 100])
 
     def _put(self, envelopes: list[bytes]) -> None:
-        records = [{"Data": data, "PartitionKey": f"{number}"} for number, data in enumerate(envelopes)]
+        # AWS takes random keys; with these, too, both shards get some.
+        records = [{"Data": data, "PartitionKey": f"{self._sent + n}"} for n, data in enumerate(envelopes)]
+        self._sent += len(records)
         answer = self.client("kinesis").put_records(StreamName=STREAM, Records=records)
         if answer["FailedRecordCount"]:
             raise RuntimeError(f"{answer['FailedRecordCount']} records were not taken by the demo's Kinesis")
