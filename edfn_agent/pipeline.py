@@ -87,8 +87,8 @@ class Pipeline:
                     seat.since = time.monotonic()  # batches that were ready behind the one that failed
                     raise
                 finally:
-                    if seat.since is None and seat.reader.pending_rows:
-                        seat.since = time.monotonic()
+                    if seat.since is None:
+                        seat.since = time.monotonic()  # also without rows: counts wait to be told, too
                     with self._seats:
                         self.counts.add(seat.reader.tally)
         except OtherLogGroup as error:
