@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -144,12 +145,24 @@ def _messages(file: Path) -> Iterator[tuple[bytes, str, Any]]:
                 yield octets, file.name, None
             return
     try:
+        from scapy.error import Scapy_Exception, log_runtime
         from scapy.layers.inet import IP, UDP
         from scapy.layers.inet6 import IPv6
         from scapy.utils import PcapReader
     except ImportError:
         raise click.ClickException("reading captures needs scapy: pip install 'edfn-agent[pcap]'") from None
-    with PcapReader(str(file)) as packets:
+    faults: list[str] = []  # scapy warns of a capture that is cut short or of an unknown kind, and goes on
+
+    def note(warning: logging.LogRecord) -> bool:
+        faults.append(warning.getMessage())
+        return False
+
+    log_runtime.addFilter(note)
+    try:
+        packets = PcapReader(str(file))
+    except Scapy_Exception as error:
+        raise OSError(str(error)) from None
+    with packets:
         for packet in packets:
             if UDP not in packet or not (IP in packet or IPv6 in packet):
                 continue
@@ -157,6 +170,8 @@ def _messages(file: Path) -> Iterator[tuple[bytes, str, Any]]:
             if payload[:2] == b"\x00\x0a":
                 sender = packet[IP].src if IP in packet else packet[IPv6].src
                 yield payload, sender, (sender, packet[UDP].sport, packet[UDP].dport)
+    if faults:
+        raise OSError("; ".join(dict.fromkeys(faults)))
 
 
 class _Show:
