@@ -1,0 +1,71 @@
+"""A small file system of its own for the state, that can be full, or mounted for reading only."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class NoDisk(Exception):
+    """It cannot be made here."""
+
+
+class Disk:
+    """ext4 on a loop device."""
+
+    def __init__(self, folder: Path, megabytes: int = 24) -> None:
+        if os.geteuid() != 0:
+            raise NoDisk("mounting a file system takes root")
+        image, self.mount = folder / "disk.img", folder / "disk"
+        self.mount.mkdir()
+        with image.open("wb") as file:
+            file.truncate(megabytes << 20)
+        _run("mkfs.ext4", "-q", "-m", "0", str(image))
+        _run("mount", "-o", "loop", str(image), str(self.mount))
+        self.path = self.mount / "state"
+
+    def close(self) -> None:
+        subprocess.run(["umount", "-l", str(self.mount)], check=False)
+
+    @contextmanager
+    def full(self) -> Iterator[None]:
+        filler = self.mount / "filler"
+        with filler.open("wb", buffering=0) as file:
+            for size in (1 << 20, 4096, 1):
+                try:
+                    while True:
+                        file.write(bytes(size))
+                except OSError:
+                    continue
+        try:
+            yield
+        finally:
+            filler.unlink()
+
+    @contextmanager
+    def read_only(self) -> Iterator[None]:
+        """The same directory, mounted anew and for reading only, as after a failed mount or another unit."""
+        copy = self.mount / "copy"
+        shutil.copytree(self.path, copy)
+        _run("mount", "-t", "tmpfs", "tmpfs", str(self.path))
+        for file in copy.iterdir():
+            shutil.copy2(file, self.path)
+        _run("mount", "-o", "remount,ro", str(self.path))
+        shutil.rmtree(copy)
+        try:
+            yield
+        finally:
+            _run("umount", "-l", str(self.path))
+
+
+def _run(*command: str) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise NoDisk(f"there is no {command[0]} here") from None
+    if done.returncode:
+        raise NoDisk(f"{command[0]}: {done.stderr.strip()}")
