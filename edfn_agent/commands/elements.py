@@ -15,10 +15,10 @@ _COLUMNS = ("id", "name", "type", "length", "field", "description")
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["table", "json", "csv", "nfacctd", "xml"]),
+    type=click.Choice(["table", "json", "csv", "nfacctd", "goflow2", "telegraf", "logstash", "xml"]),
     default="table",
     show_default=True,
-    help="table for people; nfacctd: aggregate_primitives of pmacct; xml: the registry format of libfixbuf.",
+    help="table, json and csv for people and scripts; xml for programs on libfixbuf; the others for what they name.",
 )
 @click.option(
     "--enterprise-number",
@@ -75,13 +75,52 @@ def _json(number: int) -> str:
 
 
 def _nfacctd(number: int) -> str:
-    """One primitive a line; `aggregate: ..., awsVpcId, ...` then shows it."""
+    """One primitive a line; `aggregate: ..., awsVpcId, ...` then shows it, up to 49 of them (docs/collectors.md)."""
     semantics = {"unsigned8": "u_int", "unsigned64": "u_int", "ipv4Address": "ip", "ipv6Address": "ip", "string": "str"}
     return "".join(
         f"name={row.name} field_type={number}:{row.id} "
         f"len={'vlen' if row.length == 65535 else row.length} semantics={semantics[row.data_type]}\n"
         for row in ENTERPRISE
     )
+
+
+def _goflow2(number: int) -> str:
+    """A whole file for `-mapping`: these elements, and those of IANA that goflow2 does not show by itself."""
+    iana = {"flowDirection": 61, "exporterIPv4Address": 130, "firewallEvent": 233, "ingressVRFID": 234}
+    own = [
+        *["type", "sequence_num", "observation_domain_id", "sampler_address", "time_flow_start_ns", "time_flow_end_ns"],
+        *["src_addr", "dst_addr", "src_port", "dst_port", "proto", "tcp_flags", "bytes", "packets", "in_if", "out_if"],
+        "forwarding_status",
+    ]
+    names = [*iana, *(row.name for row in ENTERPRISE)]
+    text = {row.name for row in ENTERPRISE if row.data_type == "string"}
+    address = {row.name for row in ENTERPRISE if row.data_type.startswith("ipv")} | {"exporterIPv4Address"}
+    lines = ["formatter:", "  fields:", *(f"    - {name}" for name in [*own, *names]), "  protobuf:"]
+    for index, name in enumerate(names, 1000):
+        kind = "string" if name in text | address else "varint"
+        lines.append(f"    - {{name: {name}, index: {index}, type: {kind}}}")
+    lines += [
+        "  render:",
+        *(f"    {name}: {'string' if name in text else 'ip'}" for name in names if name in text | address),
+    ]
+    lines += ["ipfix:", "  mapping:", *(f"    - {{field: {id}, destination: {name}}}" for name, id in iana.items())]
+    lines += [
+        f"    - {{field: {row.id}, penprovided: true, pen: {number}, destination: {row.name}}}" for row in ENTERPRISE
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _telegraf(number: int) -> str:
+    """A file for `private_enterprise_number_files`."""
+    types = {"string": "string", "ipv4Address": "ip", "ipv6Address": "ip"}
+    return "".join(f"{number}.{row.id},{row.name},{types.get(row.data_type, 'uint')}\n" for row in ENTERPRISE)
+
+
+def _logstash(number: int) -> str:
+    """A file for `ipfix_definitions` of the codec netflow."""
+    types = {"unsigned8": "uint8", "unsigned64": "uint64", "ipv4Address": "ip4_addr", "ipv6Address": "ip6_addr"}
+    rows = (f"  {row.id}:\n  - :{types.get(row.data_type, 'string')}\n  - :{row.name}\n" for row in ENTERPRISE)
+    return f"---\n{number}:\n{''.join(rows)}"
 
 
 def _xml(number: int) -> str:
@@ -101,4 +140,13 @@ def _xml(number: int) -> str:
     )
 
 
-_FORMS = {"table": _table, "json": _json, "csv": _csv, "nfacctd": _nfacctd, "xml": _xml}
+_FORMS = {
+    "table": _table,
+    "json": _json,
+    "csv": _csv,
+    "nfacctd": _nfacctd,
+    "goflow2": _goflow2,
+    "telegraf": _telegraf,
+    "logstash": _logstash,
+    "xml": _xml,
+}

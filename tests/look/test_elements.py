@@ -15,10 +15,11 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import yaml
 
 from .conftest import Run
 
-FORMATS = ["table", "json", "csv", "nfacctd", "xml"]
+FORMATS = ["table", "json", "csv", "nfacctd", "goflow2", "telegraf", "logstash", "xml"]
 
 
 def test_json(edfn_agent: Run) -> None:
@@ -49,6 +50,16 @@ def test_every_format_has_the_same_elements(edfn_agent: Run) -> None:
     assert {one.findtext("cert:enterpriseId", "", space) for one in records} == {"4242"}
     lines = [dict(word.split("=") for word in line.split()) for line in out["nfacctd"].splitlines()]
     assert [(int(line["field_type"].removeprefix("4242:")), line["name"]) for line in lines] == expected
+    telegraf = [line.split(",") for line in out["telegraf"].splitlines()]
+    assert [(int(id.removeprefix("4242.")), name) for id, name, _ in telegraf] == expected
+    assert {kind for _, _, kind in telegraf} == {"string", "uint", "ip"}
+    logstash = yaml.safe_load(out["logstash"])[4242]
+    assert [(id, name.removeprefix(":")) for id, (_, name) in logstash.items()] == expected
+    assert {kind for kind, _ in logstash.values()} == {":string", ":uint8", ":uint64", ":ip4_addr", ":ip6_addr"}
+    goflow2 = yaml.safe_load(out["goflow2"])
+    mapped = [(one["field"], one["destination"]) for one in goflow2["ipfix"]["mapping"] if one.get("pen") == 4242]
+    assert mapped == expected
+    assert {name for _, name in expected} <= set(goflow2["formatter"]["fields"])
     table = [line.split()[:2] for line in out["table"].splitlines()[1:]]
     assert [(int(id), name) for id, name in table] == expected
 
