@@ -39,6 +39,19 @@ class StreamUse:
     fan_out: bool = False
     application: str = ""
 
+    @property
+    def region(self) -> str:
+        return self.arn.split(":")[3]
+
+    @property
+    def account(self) -> str:
+        return self.arn.split(":")[4]
+
+    @property
+    def leases(self) -> str:
+        """The application that the agent gives the Kinesis Client Library: its lease table and its metrics."""
+        return self.application or f"edfn-agent-{self.arn.rpartition('/')[2]}"
+
 
 @dataclass(frozen=True)
 class Access:
@@ -59,7 +72,7 @@ class Access:
 
 
 def member(access: Access, account: str, partition: str = "aws") -> tuple[Statement, ...]:
-    """The role in an account: its names, and its flow logs."""
+    """The role in an account: its names, its flow logs, and for its streams the leases of who reads them."""
     arn = f"arn:{partition}"
     statements = [
         allow(_INVENTORY, "*", "Names"),  # EC2 knows no narrower resource for Describe calls
@@ -114,7 +127,7 @@ def member(access: Access, account: str, partition: str = "aws") -> tuple[Statem
 
 
 def _kinesis(access: Access, account: str, partition: str) -> list[Statement]:
-    known = [stream for stream in access.streams or () if stream.arn.split(":")[4] == account]
+    known = [stream for stream in access.streams or () if stream.account == account]
     if access.streams and not known:
         return []  # the streams are in other accounts
     streams = [stream.arn for stream in known] or [f"arn:{partition}:kinesis:*:{account}:stream/*"]
@@ -129,30 +142,36 @@ def _kinesis(access: Access, account: str, partition: str) -> list[Statement]:
         consumers = [f"{stream}/consumer/*" for stream in fan_out]
         statements.append(allow(on_stream, _one(fan_out), "FanOutRegister"))
         statements.append(allow(on_consumer, _one(consumers), "FanOutRead"))
+    return statements + _leases(known, access.kinesis_metrics, account, partition)
+
+
+def _leases(streams: Sequence[StreamUse], metrics: bool, account: str, partition: str) -> list[Statement]:
+    """What the Kinesis Client Library writes. It has the keys of the stream's account, so the tables are there, too."""
+    # NAME, NAME-CoordinatorState and NAME-WorkerMetricStats; NAME-TIME and its two for a stream that was made again.
+    wanted = [(each.region, name) for each in streams for name in (each.leases, f"{each.leases}-*")]
+    wanted = list(dict.fromkeys(wanted)) or [("*", "edfn-agent-*")]
+    tables = [f"arn:{partition}:dynamodb:{region}:{account}:table/{name}" for region, name in wanted]
+    calls = ["CreateTable", "DeleteItem", "DescribeTable", "GetItem", "PutItem", "Scan", "UpdateItem", "UpdateTable"]
+    statements = [
+        allow([f"dynamodb:{each}" for each in calls], _one(tables), "Leases"),
+        allow("dynamodb:Query", _one([f"{table}/index/*" for table in tables]), "LeasesByOwner"),
+    ]
+    if metrics:
+        names = list(dict.fromkeys(name for _, name in wanted))
+        condition = {"StringLike": {"cloudwatch:namespace": _one(names)}}
+        statements.append(allow("cloudwatch:PutMetricData", "*", "LibraryMetrics", condition))
     return statements
 
 
 def hub(access: Access, account: str, partition: str, role_arns: Sequence[str]) -> tuple[Statement, ...]:
-    """The agent's own identity: the roles it may take, and the leases of the Kinesis Client Library."""
+    """The agent's own identity beside roles: which it may take, and the listed streams that no role is there for."""
     statements: list[Statement] = []
     if role_arns:
         statements.append(allow("sts:AssumeRole", _one(sorted(role_arns)), "Roles"))
-    if "kinesis" in access.inputs:
-        names = [stream.application for stream in access.streams or () if stream.application] or ["edfn-*"]
-        # KCL 3.0 to 3.4 keep two more tables; 3.5 only asks whether they are there, and gives up when it may not ask.
-        suffixes = ("", "-CoordinatorState", "-WorkerMetricStats")
-        tables = [
-            f"arn:{partition}:dynamodb:*:{account}:table/{name}{suffix}"
-            for name in names
-            for suffix in (("",) if name.endswith("*") else suffixes)
-        ]
-        items = ["ConditionCheckItem", "DeleteItem", "GetItem", "PutItem", "Scan", "UpdateItem"]
-        actions = [f"dynamodb:{action}" for action in ("CreateTable", "DescribeTable", *items, "UpdateTable")]
-        statements.append(allow(actions, _one(tables), "Leases"))
-        statements.append(allow("dynamodb:Query", _one([f"{table}/index/*" for table in tables]), "LeasesByOwner"))
-        if access.kinesis_metrics:
-            condition = {"StringLike": {"cloudwatch:namespace": _one(names)}}
-            statements.append(allow("cloudwatch:PutMetricData", "*", "LibraryMetrics", condition))
+    accounts = {arn.split(":")[4] for arn in role_arns}
+    own = any(stream.account == account for stream in access.streams or ())
+    if "kinesis" in access.inputs and own and account not in accounts:
+        statements += _kinesis(access, account, partition)
     return tuple(statements)
 
 
@@ -239,9 +258,8 @@ def plan(
                 max_session=max_session,
             )
         )
-    own = hub(access, home, partition, [one.role_arn for one in members])
-    if not members:
-        own = (*member(access, home, partition), *own)
+    roles = [one.role_arn for one in members]
+    own = hub(access, home, partition, roles) if roles else member(access, home, partition)
     if own:
         place = Place(home, region, partition)
         resources.append(ManagedPolicy(id="AgentPolicy", place=place, name=name, statements=own, attach_to=attach))

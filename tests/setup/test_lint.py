@@ -150,7 +150,6 @@ def test_actions_exist() -> None:
         *("iam:PassRole", "iam:CreateServiceLinkedRole", "logs:CreateLogDelivery", "logs:DeleteLogDelivery"),
         *("logs:ListLogDeliveries", "logs:GetLogDelivery", "kms:ReEncrypt*", "kms:GenerateDataKey*", "kms:*"),
         *("s3:ListBucketMultipartUploads", "s3:GetBucketNotification", "s3:ListBucket", "s3:*"),
-        "dynamodb:ConditionCheckItem",
     }
     services = {"firehose": "firehose", "logs": "logs", "s3": "s3", "cloudwatch": "cloudwatch", "events": "events"}
     session, seen = Session(), set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,8 @@ def test_only_inputs_in_use() -> None:
     assert not any(action.startswith("kinesis:") for action in actions(member(access("s3"), HOME)))
     assert "logs:GetLogEvents" not in actions(member(access("s3"), HOME))
     assert "logs:DescribeSubscriptionFilters" in actions(member(access("kinesis"), HOME))
-    assert not any(action.startswith("dynamodb:") for action in actions(hub(access("s3"), HOME, "aws", [])))
+    for made in (member(access("s3"), HOME), hub(access("s3"), HOME, "aws", [f"arn:aws:iam::{ABROAD}:role/EdfnAgent"])):
+        assert not any(action.startswith(("dynamodb:", "cloudwatch:")) for action in actions(made))
 
 
 def test_everything_that_discovery_asks_is_in_it() -> None:
@@ -81,6 +83,61 @@ def test_known_resources_are_named() -> None:
     assert named["StreamsRead"] == f"arn:aws:kinesis:{REGION}:{HOME}:stream/a"
     assert named["FanOutRead"] == f"arn:aws:kinesis:{REGION}:{HOME}:stream/a/consumer/*"
     assert named["Decrypt"] == f"arn:aws:kms:{REGION}:{HOME}:key/1"
+
+
+HERE = StreamUse(f"arn:aws:kinesis:{REGION}:{HOME}:stream/a")
+THERE = StreamUse(f"arn:aws:kinesis:{REGION}:{ABROAD}:stream/b", fan_out=True)
+ROLE_THERE = f"arn:aws:iam::{ABROAD}:role/EdfnAgent"
+
+
+def leases(statements: Any) -> Any:
+    found = [statement["Resource"] for statement in statements if statement.get("Sid") == "Leases"]
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+def test_leases_are_in_the_account_of_the_stream() -> None:
+    both = access("kinesis", streams=(HERE, THERE), kinesis_metrics=True)
+    there = member(both, ABROAD)
+    tables = [f"arn:aws:dynamodb:{REGION}:{ABROAD}:table/edfn-agent-b{end}" for end in ("", "-*")]
+    assert leases(there) == tables
+    named = {statement["Sid"]: statement for statement in there}
+    assert named["LeasesByOwner"]["Resource"] == [f"{table}/index/*" for table in tables]
+    assert named["LibraryMetrics"]["Condition"] == {
+        "StringLike": {"cloudwatch:namespace": ["edfn-agent-b", "edfn-agent-b-*"]}
+    }
+    assert leases(member(both, "999999999999")) is None
+    # the identity itself: for its own account's stream, and for no other
+    assert leases(hub(both, HOME, "aws", [ROLE_THERE])) == [
+        f"arn:aws:dynamodb:{REGION}:{HOME}:table/edfn-agent-a{end}" for end in ("", "-*")
+    ]
+    theirs = access("kinesis", streams=(THERE,), kinesis_metrics=True)
+    assert actions(hub(theirs, HOME, "aws", [ROLE_THERE])) == {"sts:AssumeRole"}
+    assert actions(hub(access("kinesis"), HOME, "aws", [ROLE_THERE])) == {"sts:AssumeRole"}
+    role_here = f"arn:aws:iam::{HOME}:role/EdfnAgent"
+    assert actions(hub(both, HOME, "aws", [role_here, ROLE_THERE])) == {"sts:AssumeRole"}
+
+
+def test_leases_of_discovered_streams_are_in_every_account() -> None:
+    for account in (HOME, ABROAD):
+        assert leases(member(access("kinesis"), account)) == f"arn:aws:dynamodb:*:{account}:table/edfn-agent-*"
+    assert not any(action.startswith("cloudwatch:") for action in actions(member(access("kinesis"), HOME)))
+
+
+def test_a_named_application_names_its_tables() -> None:
+    stream = StreamUse(HERE.arn, application="lab")
+    tables = [f"arn:aws:dynamodb:{REGION}:{HOME}:table/lab{end}" for end in ("", "-*")]
+    assert leases(member(access("kinesis", streams=(stream,)), HOME)) == tables
+
+
+def test_the_document_lists_what_the_library_calls() -> None:
+    """docs/permissions.md and the policy name the same actions of Kinesis, DynamoDB and CloudWatch."""
+    text = (Path(__file__).parents[2] / "docs" / "permissions.md").read_text()
+    section = text.partition("\n## Kinesis\n")[2].partition("\n### ")[0]
+    documented = set(re.findall(r"`((?:kinesis|dynamodb|cloudwatch):[A-Z][A-Za-z]+)`", section))
+    streams = (StreamUse(HERE.arn, fan_out=True),)
+    made = member(access("kinesis", streams=streams, kinesis_metrics=True), HOME)
+    assert documented == {each for each in actions(made) if each.startswith(("kinesis:", "dynamodb:", "cloudwatch:"))}
 
 
 def test_from_the_configuration(tmp_path: Path) -> None:
@@ -126,7 +183,8 @@ def test_made_changed_and_removed(aws: Client, tmp_path: Path) -> None:
     assert [one["PolicyName"] for one in attached] == ["EdfnAgentPolicy"]
     assert aws("iam", ABROAD).get_role(RoleName="EdfnAgent")
     assert "Nothing to do." in run(*words, "--apply").output
-    (tmp_path / "agent.yaml").write_text(CONFIG + "  kinesis: {}\n")
+    streams = f"  kinesis: {{streams: [{{arn: {HERE.arn}}}, {{arn: {THERE.arn}}}]}}\n"  # one of each account
+    (tmp_path / "agent.yaml").write_text(CONFIG + streams)
     said = run(*words, "--apply").output
     assert "to change    managed policy EdfnAgentPolicy" in said
     assert "to change    role EdfnAgent" in said

@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from edfn_agent.inventory.model import Bucket, FlowLog, Queue
-from edfn_agent.setup.agent_policy import Access, StreamUse, hub, member
+from edfn_agent.setup.agent_policy import Access, StreamUse, member
 from edfn_agent.setup.calls import Call
 from edfn_agent.setup.model import Place, Statement
 from edfn_agent.setup.statements import allow, delivered_bucket, flow_log_role_policy, key_for_delivered_bucket
@@ -35,7 +35,7 @@ class Mending:
         if action == "kms:Decrypt":
             return _json(allow(action, resource or "*"))
         for access in (self._access, self._wide):
-            for found in (*member(access, account, partition), *hub(access, account, partition, ())):
+            for found in member(access, account, partition):
                 actions = [found["Action"]] if isinstance(found["Action"], str) else found["Action"]
                 if any(fnmatchcase(action, each) for each in actions):
                     return _json({**found, "Action": action, "Resource": resource or found["Resource"]})
