@@ -47,7 +47,7 @@ class Delivery:
 
     __slots__ = (
         *("_holders", "_lock", "_outcome", "_reason"),
-        *("chunks", "layout", "layouts", "name", "origin", "settle", "settled_hook"),
+        *("chunks", "layout", "layouts", "name", "origin", "settle", "octets", "settled_hook"),
     )
 
     def __init__(
@@ -63,7 +63,8 @@ class Delivery:
         self.chunks = chunks
         self.layout = layout  # when the source knows it; a header line or schema in the octets wins
         self.layouts: Sequence[Layout] = ()  # those it may have; an envelope's own log group goes before them
-        self.settled_hook: Callable[[Outcome], None] | None = None  # for who counts, after the source was told
+        self.octets = 0  # read so far, as delivered
+        self.settled_hook: Callable[[Delivery], None] | None = None  # for who counts, after the source was told
         self.settle = settle
         self._lock = threading.Lock()
         self._holders = 1  # the one who made it, until the reading is over
@@ -99,7 +100,7 @@ class Delivery:
             self.settle(self._outcome, self._reason)
         finally:
             if self.settled_hook is not None:
-                self.settled_hook(self._outcome)
+                self.settled_hook(self)
 
 
 _WEIGHT = {outcome: weight for weight, outcome in enumerate(Outcome)}

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Iterable
 
 from edfn_agent.delivery import Delivery, Outcome
 from edfn_agent.enrich import Enricher, Flows
@@ -39,16 +39,14 @@ class Pipeline:
         *,
         observe: Observe = lambda flows: None,
     ) -> None:
-        self.octets_in_flight = 0  # as delivered, of deliveries that are not settled
-        self.counts = Counts()
+        self._flying: set[Delivery] = set()  # submitted and not settled
         self._make_reader = make_reader
         self._enricher = enricher
         self._exporter = exporter
         self._observe = observe
         self._exporting = threading.Lock()
-        self._weighing = threading.Lock()
-        self._free: list[_Seat] = []
-        self._seats = threading.Lock()
+        self._seats: list[_Seat] = []
+        self._free: deque[_Seat] = deque()
 
     def replace(self, enricher: Enricher | None = None, exporter: FlowExporter | None = None) -> None:
         """Go on with others, from the next batch on. What the old exporter was given has gone out; a batch that waits
@@ -77,20 +75,21 @@ class Pipeline:
         `outcome`). Nothing is raised but what ends the process.
         """
         fault: Exception | None = None
-        self._weigh(delivery)
+        self._flying.add(delivery)
+        delivery.settled_hook = self._landed
         try:
-            with self._seat() as seat:
+            seat = self._take_seat()
+            try:
                 self._flush_seat(seat, LINGER)
-                try:
-                    self._export(seat.reader.feed(delivery))
-                except BaseException:
-                    seat.since = time.monotonic()  # batches that were ready behind the one that failed
-                    raise
-                finally:
-                    if seat.since is None:
-                        seat.since = time.monotonic()  # also without rows: counts wait to be told, too
-                    with self._seats:
-                        self.counts.add(seat.reader.tally)
+                self._export(seat.reader.feed(delivery))
+            except BaseException:
+                seat.since = time.monotonic()  # batches that were ready behind the one that failed
+                raise
+            finally:
+                if seat.since is None:
+                    seat.since = time.monotonic()  # also without rows: counts wait to be told, too
+                seat.counts.add(seat.reader.tally)
+                self._free.append(seat)
         except OtherLogGroup as error:
             fault = error  # it is counted; to keep it for another try would be of no use to anybody
         except FormatError as error:
@@ -108,14 +107,28 @@ class Pipeline:
 
     def flush(self, older_than: float = 0.0) -> None:
         """Export what waits in readers that are not at work, when it has waited for so many seconds."""
-        with self._seats:
-            seats, self._free = self._free, []
-        try:
-            for seat in seats:
+        for _ in range(len(self._seats)):
+            try:
+                seat = self._free.popleft()
+            except IndexError:
+                return
+            try:
                 self._flush_seat(seat, older_than)
-        finally:
-            with self._seats:
-                self._free.extend(seats)
+            finally:
+                self._free.append(seat)
+
+    @property
+    def octets_in_flight(self) -> int:
+        """As delivered, of deliveries that are being read or wait to be settled."""
+        return sum(delivery.octets for delivery in self._flying.copy())
+
+    @property
+    def counts(self) -> Counts:
+        """What all deliveries so far held."""
+        total = Counts()
+        for seat in list(self._seats):
+            total.add(seat.counts)
+        return total
 
     def _flush_seat(self, seat: _Seat, older_than: float) -> None:
         if seat.since is not None and time.monotonic() - seat.since >= older_than:
@@ -147,36 +160,17 @@ class Pipeline:
                         raise
             time.sleep(0.01)  # `replace` waits for the lock
 
-    def _weigh(self, delivery: Delivery) -> None:
-        """Count the octets of a delivery from when they are read until it is settled."""
-        read = delivery.chunks
-        weight = 0
+    def _landed(self, delivery: Delivery) -> None:
+        self._flying.discard(delivery)
 
-        def weighed() -> Iterator[bytes]:
-            nonlocal weight
-            for chunk in read():
-                weight += len(chunk)
-                with self._weighing:
-                    self.octets_in_flight += len(chunk)
-                yield chunk
-
-        def settled(outcome: Outcome) -> None:
-            with self._weighing:
-                self.octets_in_flight -= weight
-
-        delivery.chunks, delivery.settled_hook = weighed, settled
-
-    @contextmanager
-    def _seat(self) -> Iterator[_Seat]:
-        with self._seats:
-            seat = self._free.pop() if self._free else None
-        if seat is None:
-            seat = _Seat(self._make_reader())
+    def _take_seat(self) -> _Seat:
+        """A reader for this thread alone. A deque's ends are safe without a lock, and a small delivery feels one."""
         try:
-            yield seat
-        finally:
-            with self._seats:
-                self._free.append(seat)
+            return self._free.pop()
+        except IndexError:
+            seat = _Seat(self._make_reader())
+            self._seats.append(seat)
+            return seat
 
 
 class _Seat:
@@ -185,3 +179,4 @@ class _Seat:
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
         self.since: float | None = None
+        self.counts = Counts()

@@ -106,7 +106,11 @@ class Workers:
             pause = min(60.0, 2.0 ** self._failures[worker] - 1.0)
             self._due[worker] = time.monotonic() + pause
             log.error(
-                "worker died and will be restarted", worker=str(worker), status=status, lived_s=round(lived), pause_s=pause
+                "worker died and will be restarted",
+                worker=str(worker),
+                status=status,
+                lived_s=round(lived),
+                pause_s=pause,
             )
 
     def _stop(self, grace: float) -> int:

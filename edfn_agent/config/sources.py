@@ -216,8 +216,8 @@ class KinesisInput(Section):
     ] = setting("discovered", "The streams to read, each by a daemon of about 200 MB.", form="discovered, or a list")
     java_options: Words = setting(
         (),
-        "More flags for each stream's daemon. Its heap follows the shards it may hold (128 MB and 64 MB for each) unless "
-        "-Xmx is given here.",
+        "More flags for each stream's daemon. Its heap follows the shards it may hold (128 MB, and 64 MB for each), "
+        "unless -Xmx is given here.",
         form="text, or a list of words",
         example="-Xmx512m",
     )

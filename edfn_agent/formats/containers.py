@@ -11,6 +11,7 @@ from typing import cast
 
 from isal import isal_zlib
 
+from edfn_agent.delivery import Delivery
 from edfn_agent.formats.errors import CorruptInput, TruncatedInput
 
 _GzipFault = cast(type[Exception], isal_zlib.IsalError)  # its type stub calls it an instance
@@ -48,19 +49,25 @@ _OTHER_KINDS = (
 )
 
 
+_FIRST_OCTETS = frozenset(magic[:1] for magic, _ in _OTHER_KINDS)
+
+
 def other_kind(head: bytes) -> str | None:
     """What an input is that cannot be a flow log, by its first octets."""
     if head[257:262] == b"ustar":
         return "a tar archive: unpack it first"
+    if head[:1] not in _FIRST_OCTETS:
+        return None
     for magic, name in _OTHER_KINDS:
         if head.startswith(magic):
             return name
     return None
 
 
-def pieces(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Chunks as pieces that are not empty and not too large."""
-    for chunk in chunks:
+def pieces(delivery: Delivery) -> Iterator[bytes]:
+    """Its chunks as pieces that are not empty and not too large; their octets are counted as they come."""
+    for chunk in delivery.chunks():
+        delivery.octets += len(chunk)
         if len(chunk) <= 4 * PIECE:
             if chunk:
                 yield bytes(chunk) if type(chunk) is not bytes else chunk

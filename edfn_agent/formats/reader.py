@@ -87,6 +87,9 @@ class _Route:
         return None
 
 
+_NOWHERE: tuple[Origin | None, tuple[Layout, ...], _Route | None] = (None, (), None)
+
+
 class Reader:
     """See the module. One thread at a time; each `feed` is used up before the next one begins.
 
@@ -115,6 +118,7 @@ class Reader:
         self._unknown = (fallback,) if len(fallback.names) == 36 else (fallback, TRANSIT_GATEWAY_DEFAULT)
         self._pending: dict[tuple[Origin, Layout], _Pending] = {}
         self._routes: dict[tuple[Origin, tuple[Layout, ...]], _Route] = {}
+        self._routed: tuple[Origin | None, tuple[Layout, ...], _Route | None] = _NOWHERE  # the last one taken
         self._headers: dict[bytes, Layout | None] = {}
         self._origins: dict[tuple[Origin, str, str], Origin] = {}
         self._rows = 0
@@ -172,7 +176,7 @@ class Reader:
         self._tail.clear()
         fault: Exception | None = None
         try:
-            yield from self._unwrap(pieces(delivery.chunks()), 0)
+            yield from self._unwrap(pieces(delivery), 0)
         except Exception as error:
             fault = error
         if self._ready:
@@ -396,12 +400,21 @@ class Reader:
             self._direct(self._unknown, True)
 
     def _direct(self, layouts: tuple[Layout, ...], guess: bool) -> None:
+        origin, known, route = self._routed
+        if route is not None and origin is self._origin and known is layouts:
+            # the usual case: one more small delivery of a source; hashing its origin would cost as much as its lines
+            self._route, self._current, self._others = route, route.first, route.others
+            self._clock += 1
+            route.first.used = self._clock
+            return
         route = self._routes.get((self._origin, layouts))
         if route is None:
             if len(self._routes) > _CACHE:
                 self._routes.clear()
+                self._routed = _NOWHERE
             route = _Route(self._pending_of(layouts[0]), layouts, guess)
             self._routes[self._origin, layouts] = route
+        self._routed = (self._origin, layouts, route)
         self._route = route
         self._current = route.first
         self._others = route.others
@@ -417,6 +430,7 @@ class Reader:
                 self._emit(oldest)
                 del self._pending[oldest.origin, oldest.layout]
                 self._routes.clear()
+                self._routed = _NOWHERE
             pending = self._pending[key] = _Pending(self._origin, layout, self._wanted, self._batch_rows)
         self._clock += 1
         pending.used = self._clock
