@@ -111,7 +111,8 @@ class Aws(Section):
     )
     endpoints: dict[Service, EndpointUrl] = setting(
         {},
-        "For VPC endpoints, FIPS and emulators, in place of the public ones.",
+        "For VPC endpoints, FIPS and emulators, in place of the public ones. "
+        "`{region}` in a URL is the region of the call.",
         form="service: URL",
         example={"sqs": "https://vpce-0a1b-sqs.us-east-1.vpce.amazonaws.com"},
     )
