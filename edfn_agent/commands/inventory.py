@@ -199,7 +199,7 @@ def _changing(file: str | None) -> Iterator[tuple[Any, State, Survey]]:
 
 
 def _configured(config: Any) -> dict[str, Any]:
-    from edfn_agent.inventory.survey import configured_addresses
+    from edfn_agent.inventory.exporters import configured_addresses
 
     return configured_addresses(config.exporters)
 

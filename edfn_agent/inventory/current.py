@@ -19,10 +19,11 @@ from edfn_agent.delivery import Origin
 from edfn_agent.enrich import Enricher
 from edfn_agent.formats.layout import Layout
 from edfn_agent.inputs import keys
-from edfn_agent.inventory.exporters import Exporters
+from edfn_agent.inventory.exporters import Exporters, configured_addresses
 from edfn_agent.inventory.mapped import stable_number
 from edfn_agent.inventory.model import Snapshot, changes
 from edfn_agent.inventory.sources import EnabledInputs, SourcePlan
+from edfn_agent.inventory.stored import stored_snapshot
 from edfn_agent.inventory.surroundings import InventoryDirectory, InventorySurroundings
 from edfn_agent.state import State, StateError
 
@@ -64,7 +65,7 @@ class Current:
         self._changing = threading.Lock()
         self._indexes = StoredIndexes(state)
         self._snapshot = self._stored() or Snapshot(at=0.0)
-        self.exporters = Exporters(configured(config), config.exporters.pool, state, self._snapshot)
+        self.exporters = Exporters(configured_addresses(config.exporters), config.exporters.pool, state, self._snapshot)
         self._services: Any = None
         self.seen_streams: Callable[[], Mapping[str, str]] = dict
         """What the reading of Kinesis streams has shown (`SourcePlan.seen`)."""
@@ -123,7 +124,7 @@ class Current:
         with self._changing:
             self._config = config
             self._services = None
-            self.exporters.reconfigure(configured(config), config.exporters.pool)
+            self.exporters.reconfigure(configured_addresses(config.exporters), config.exporters.pool)
             self._announce()
 
     def layouts_of(self, origin: Origin) -> Sequence[Layout]:
@@ -152,12 +153,9 @@ class Current:
         return ObjectFacts(flow_log_id, plan.layouts_of_log_stream(log_stream) if log_stream else writers.layouts)
 
     def _stored(self) -> Snapshot | None:
-        try:
-            stored = self._state.snapshot.load()
-            return Snapshot.from_json(stored.data) if stored is not None else None
-        except (StateError, ValueError) as error:
-            log.error("the stored inventory cannot be read", error=str(error))
-            return None
+        return stored_snapshot(
+            self._state, lambda error: log.error("the stored inventory cannot be read", error=str(error))
+        )
 
     def _take(self, snapshot: Snapshot) -> None:
         with self._changing:
@@ -185,14 +183,6 @@ class Current:
         if self._services is None:
             self._services = aws_services(self._config.aws.ip_ranges_file)
         return self._services
-
-
-def configured(config: Config) -> Mapping[str, Any]:
-    """Exporter addresses that the configuration gives."""
-    fixed = dict(config.exporters.vpcs)
-    if config.exporters.unattributed is not None:
-        fixed["unattributed"] = config.exporters.unattributed
-    return fixed
 
 
 def configured_layouts(config: Config, origin: Origin) -> Sequence[Layout]:

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, ip_network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edfn_agent.inventory.model import Finding, Snapshot
 
@@ -193,6 +193,14 @@ def _exhausted(keys: set[str], pool: Sequence[IPv4Network]) -> Finding:
         f"the pool ({networks}) has no address left for {len(keys)} VPCs ({shown}); they share one with `unattributed`",
         "add a network to exporters.pool, or free addresses of deleted VPCs with `edfn-agent exporters release VPC`",
     )
+
+
+def configured_addresses(exporters: Any) -> dict[str, IPv4Address]:
+    """`exporters.vpcs` of the configuration, and `exporters.unattributed` under its own name."""
+    addresses = dict(exporters.vpcs)
+    if exporters.unattributed is not None:
+        addresses[UNATTRIBUTED] = exporters.unattributed
+    return addresses
 
 
 class Exporters:

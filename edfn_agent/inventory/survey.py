@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from edfn_agent.inventory.accounts import Accounts, AwsSettings
 from edfn_agent.inventory.discovery import Discovery, Progress
-from edfn_agent.inventory.exporters import UNATTRIBUTED, Exporters
+from edfn_agent.inventory.exporters import Exporters, configured_addresses
 from edfn_agent.inventory.model import Changes, Finding, Snapshot, changes
 from edfn_agent.inventory.sinks import Wishes
 from edfn_agent.inventory.sources import EnabledInputs, SourcePlan
+from edfn_agent.inventory.stored import stored_snapshot
 
 if TYPE_CHECKING:
     from edfn_agent.state import State
@@ -28,7 +29,7 @@ class Survey:
         self._config = config
         self._state = state
         self._clock = clock
-        stored = self._stored()
+        stored = stored_snapshot(state)
         self.has_snapshot = stored is not None  # False: nothing was ever discovered with this state
         self.snapshot = stored or Snapshot(at=0.0)
         self.plan = SourcePlan(self.snapshot, EnabledInputs.of(config.inputs))
@@ -52,17 +53,6 @@ class Survey:
         self._troubles = self._store()
         return changes(last, self.snapshot)
 
-    def _stored(self) -> Snapshot | None:
-        from edfn_agent.state import StateError
-
-        if self._state is None:
-            return None
-        try:
-            stored = self._state.snapshot.load()
-            return Snapshot.from_json(stored.data) if stored is not None else None
-        except (StateError, ValueError):  # of another version, or damaged: the next discovery writes a new one
-            return None
-
     def _store(self) -> tuple[Finding, ...]:
         from edfn_agent.state import StateError
 
@@ -77,11 +67,3 @@ class Survey:
             step = "mend the directory; until then a start without network has an old inventory or none"
             return (Finding("error", None, None, str(self._config.state_directory), problem, step),)
         return ()
-
-
-def configured_addresses(exporters: Any) -> dict[str, Any]:
-    """`exporters.vpcs` of the configuration, and `exporters.unattributed` under its own name."""
-    addresses = dict(exporters.vpcs)
-    if exporters.unattributed is not None:
-        addresses[UNATTRIBUTED] = exporters.unattributed
-    return addresses

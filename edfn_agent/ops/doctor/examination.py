@@ -13,11 +13,10 @@ from typing import Any
 
 from edfn_agent.inventory.accounts import AwsSettings
 from edfn_agent.inventory.discovery import Discovery, Progress
-from edfn_agent.inventory.exporters import Exporters
+from edfn_agent.inventory.exporters import Exporters, configured_addresses
 from edfn_agent.inventory.fanout import PER_GROUP, fan_out
 from edfn_agent.inventory.sinks import Wishes
 from edfn_agent.inventory.sources import EnabledInputs, SourcePlan
-from edfn_agent.inventory.survey import configured_addresses
 from edfn_agent.ops.doctor import collectors, flow_logs, groups, identities, machine, s3, streams
 from edfn_agent.ops.doctor.checks import OK, WARNING, Check, in_order
 from edfn_agent.ops.doctor.mending import Mending
