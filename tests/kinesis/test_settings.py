@@ -140,12 +140,12 @@ def test_java_sees_no_secret_of_the_agent() -> None:
         "HTTPS_PROXY": "http://proxy:3128",
         "NO_PROXY": "10.0.0.0/8",
     }
-    assert environment(own, {"TOKEN": "t"}, "eu-west-1", {"kinesis": "http://k", "dynamodb": "http://d"}) == {
+    assert environment(own, {"TOKEN": "t"}, "eu-west-1", {"kinesis": "http://k", "dynamodb": "http://d.{region}"}) == {
         "PATH": "/bin",
         "AWS_CA_BUNDLE": "/ca.pem",
         "AWS_ENDPOINT_URL_STS": "http://sts",
         "AWS_ENDPOINT_URL_KINESIS": "http://k",
-        "AWS_ENDPOINT_URL_DYNAMODB": "http://d",
+        "AWS_ENDPOINT_URL_DYNAMODB": "http://d.eu-west-1",
         "HTTPS_PROXY": "http://proxy:3128",
         "NO_PROXY": "10.0.0.0/8,127.0.0.1",
         "no_proxy": "10.0.0.0/8,127.0.0.1",

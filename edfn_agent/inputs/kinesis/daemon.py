@@ -70,7 +70,7 @@ def environment(
     """What Java and the couriers see: no AWS keys, no profile, nothing that the configuration was filled in from."""
     seen = {k: v for k, v in own.items() if k in _PASSED or k.startswith(("LC_", "AWS_ENDPOINT_URL"))}
     for service, url in endpoints.items():
-        seen[f"AWS_ENDPOINT_URL_{service.upper().replace('-', '_')}"] = url
+        seen[f"AWS_ENDPOINT_URL_{service.upper().replace('-', '_')}"] = url.replace("{region}", region)
     if any(name.lower() in ("http_proxy", "https_proxy") for name in seen):
         direct = [part for part in (seen.get("NO_PROXY") or seen.get("no_proxy") or "").split(",") if part]
         seen["NO_PROXY"] = seen["no_proxy"] = ",".join([*direct, "127.0.0.1"])
