@@ -296,28 +296,14 @@ class Nfacctd(_Daemon):
             "print_output_file_append[all]": "true",
             "print_refresh_time[all]": 1,
             "print_cache_entries[all]": 65537,
-            **self._pipe(),
+            # no plugin_buffer_size: the core would sit on what does not fill it, and garble strings of variable length;
+            # no ZeroMQ: what is published before the plugin has subscribed is lost, and nothing tells when it has
+            "plugin_pipe_size": 256_000_000,
             "timestamps_since_epoch": "true",
         }
         file = self.folder / "nfacctd.conf"
         file.write_text("".join(f"{name}: {value}\n" for name, value in settings.items()))
         return [self.path, "-f", str(file)]
-
-    def _pipe(self) -> dict[str, object]:
-        """From nfacctd's core to its plugin. Its own pipe garbles strings of variable length, so those go by ZeroMQ."""
-        if self._by_zeromq:
-            return {"plugin_pipe_zmq": "true", "plugin_pipe_zmq_hwm": 1_000_000}
-        return {"plugin_pipe_size": 1 << 27, "plugin_buffer_size": 1 << 14}
-
-    @property
-    def _by_zeromq(self) -> bool:
-        return any(length == "vlen" for _, length, _ in self.primitives.values())
-
-    def start(self) -> None:
-        super().start()
-        if self._by_zeromq:
-            # What is published before the plugin has subscribed is lost, and nothing tells when it has.
-            time.sleep(3)
 
     def records(self, expected: int) -> list[Record]:
         """Wait until `expected` records have come through its pipe and cache, stop, and show them, in no order.
