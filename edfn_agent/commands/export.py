@@ -276,7 +276,7 @@ def _nobody_chose(options: dict[str, Any]) -> bool:
 def _mode_in_force(options: dict[str, Any], destination: Destination) -> str:
     """Whose address datagrams leave from, and why; empty for what has no datagrams."""
     reason: str = getattr(destination.transport, "mode_reason", "")
-    because = "because no exporter addresses were given (--exporter-map, --exporter)"
+    because = "because no exporter addresses were given (--exporter-map, --exporter, --inventory)"
     return reason.replace("(configured)", because) if _nobody_chose(options) else reason
 
 
