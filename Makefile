@@ -16,7 +16,7 @@ run: $(STAMPS)/run
 
 test: $(STAMPS)/test
 	packaging/system-packages collectors
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	$(BIN)/python tests/side_by_side.py -j $(JOBS)
 
 lint: $(STAMPS)/test
 	$(BIN)/ruff check .

@@ -323,7 +323,7 @@ def test_at_stop_what_is_in_hand_goes_back_at_once(world: World, sink: Sink, sta
     world.put(KEY.format("a1"))
     input = start()
     until(lambda: sink.deliveries)
-    input.stop(1)
+    input.stop(4)  # time enough for its last calls on a slow machine
     assert world.depth() == (1, 0)
     sink.deliveries[0].release()  # too late for the message; the mark makes its return a duplicate
     assert world.depth() == (1, 0)

@@ -65,7 +65,7 @@ class Collector:
         return {int(n): int(self.counts[n]) - 1 for n in np.flatnonzero(self.counts > 1)}
 
     def received(self) -> set[int]:
-        return set(np.flatnonzero(self.counts).tolist())
+        return set(np.flatnonzero(self.counts.copy()).tolist())
 
     def _upto(self, written: int) -> np.ndarray:
         with self._lock:
