@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -39,10 +40,22 @@ def until(condition: Callable[[], Any], what: object = "", seconds: float = PATI
     return found
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+_ports = itertools.count(10_000 + os.getpid() % 80 * 100)
+
+
+def free_port(together: int = 1) -> int:
+    """The first of so many free ports in a row, below those that the kernel gives to whoever asks for any."""
+    while True:
+        first = next(_ports)
+        with contextlib.ExitStack() as probes:
+            try:
+                for port in range(first, first + together):
+                    probes.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        for _ in range(together - 1):
+            next(_ports)
+        return first
 
 
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

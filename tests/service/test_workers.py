@@ -23,7 +23,7 @@ def pids(service: Service) -> dict[int, int]:
 
 
 def test_every_record_once(cloud: Cloud, collector: Collector, install: Install) -> None:
-    service = install(collector, workers=2, http={"listen": f"127.0.0.1:{free_port()}"})
+    service = install(collector, workers=2, http={"listen": f"127.0.0.1:{free_port(together=2)}"})
     service.spawn()
     until(lambda: service.says("ready") == 2, service.tail)
     for _ in range(2):
