@@ -15,7 +15,6 @@ WAL mode survives the death of the process, not that of the machine.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sqlite3
@@ -27,6 +26,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
+
+from edfn_agent import numbers
 
 FILE_NAME = "state.sqlite3"
 SCHEMA_VERSION = 1
@@ -204,16 +205,14 @@ def _check_addresses(before: Mapping[str, Assignment], changed: Mapping[str, tup
 
 def first_number(key: str) -> int:
     """Where the search for a free domain number of `key` starts: 1 .. 2**24-1."""
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % DOMAIN_NUMBERS + 1
+    return numbers.stable_number(key, DOMAIN_NUMBERS)
 
 
 def free_number(key: str, used: set[int]) -> int:
+    """A free domain number for `key`: 1 .. 2**24-1."""
     if len(used) >= DOMAIN_NUMBERS:
         raise StateError(f"all {DOMAIN_NUMBERS} domain numbers are given away; start with a new state directory")
-    number = first_number(key)
-    while number in used:
-        number = number % DOMAIN_NUMBERS + 1
-    return number
+    return numbers.free_number(key, DOMAIN_NUMBERS, used)
 
 
 class Interfaces:

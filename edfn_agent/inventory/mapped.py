@@ -6,7 +6,6 @@ Domains and interface indexes follow from the ids alone, so that two runs over a
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 from edfn_agent.delivery import Origin
 from edfn_agent.enrich import Interface
 from edfn_agent.inventory.exporters import Exporter
+from edfn_agent.numbers import free_number
 
 UNATTRIBUTED = "unattributed"
 DEFAULT_POOL = IPv4Network("100.64.0.0/16")
@@ -124,7 +124,7 @@ class MappedDirectory:
     def interface(self, interface_id: str) -> Interface:
         known = self._interfaces.get(interface_id)
         if known is None:
-            index = free_number(stable_number(interface_id, MOST_INDEX), MOST_INDEX, self._indexes)
+            index = free_number(interface_id, MOST_INDEX, self._indexes)
             self._indexes[index] = interface_id
             known = self._interfaces[interface_id] = Interface(index, interface_id)
         return known
@@ -132,7 +132,7 @@ class MappedDirectory:
     def _exporter(self, key: str, address: IPv4Address | None = None) -> Exporter:
         known = self._exporters.get(key)
         if known is None:
-            domain = free_number(stable_number(key, 0xFFFFFF), 0xFFFFFF, self._domains)
+            domain = free_number(key, 0xFFFFFF, self._domains)
             self._domains.add(domain)
             address = address or self._addresses.get(key) or self._default
             origin = "configured"
@@ -146,20 +146,7 @@ class MappedDirectory:
     def _from_pool(self, key: str) -> IPv4Address:
         hosts = max(1, self._pool.num_addresses - 2)
         taken = {int(address) - int(self._pool.network_address) for address in self._pooled}
-        offset = free_number(stable_number(key, hosts), hosts, taken)
+        offset = free_number(key, hosts, taken)
         address = self._pool.network_address + offset
         self._pooled.add(address)
         return address
-
-
-def stable_number(key: str, most: int) -> int:
-    """A number from 1 to `most` that follows from the id."""
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % most + 1
-
-
-def free_number(number: int, most: int, taken: Mapping[int, object] | set[int]) -> int:
-    for _ in range(most):
-        if number not in taken:
-            return number
-        number = number % most + 1
-    raise MapError(f"all {most} numbers are taken")

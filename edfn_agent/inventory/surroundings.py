@@ -22,9 +22,10 @@ from edfn_agent.enrich import EGRESS, INGRESS, UNKNOWN_DIRECTION, Around, Enrich
 from edfn_agent.formats.batch import AddressColumn, Dictionary, FlowBatch, StringColumn
 from edfn_agent.inventory import model
 from edfn_agent.inventory.exporters import UNATTRIBUTED, Exporter, Exporters
-from edfn_agent.inventory.mapped import DEFAULT_POOL, MOST_INDEX, free_number, stable_number
+from edfn_agent.inventory.mapped import DEFAULT_POOL, MOST_INDEX
 from edfn_agent.inventory.prefixes import PrefixTable, Tables
 from edfn_agent.inventory.sources import SourcePlan
+from edfn_agent.numbers import free_number
 
 Indexes = Callable[[Mapping[str, str]], Mapping[str, int]]
 """Interface keys with names -> their indexes, stable for ever (state.interfaces.allocate)."""
@@ -510,7 +511,7 @@ def stateless_indexes() -> Indexes:
     def indexes(names: Mapping[str, str]) -> Mapping[str, int]:
         for key in names:
             if key not in known:
-                known[key] = free_number(stable_number(key, MOST_INDEX), MOST_INDEX, taken)
+                known[key] = free_number(key, MOST_INDEX, taken)
                 taken[known[key]] = key
         return {key: known[key] for key in names}
 
