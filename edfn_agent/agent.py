@@ -75,6 +75,7 @@ class Agent:
         self.metrics = Metrics()
         self.stopping = threading.Event()
         self.started = False
+        self._life = threading.Lock()  # starting runs in a thread of its own, and a stop may come at any moment
         self._gave_up = threading.Event()  # what waits for a collector does so no longer
         self._state = State(config.state_directory)
         self._accounts = self._new_accounts(config)
@@ -120,19 +121,20 @@ class Agent:
         self._say_hello()
         if self.leads and self._current.empty and not self.stopping.is_set():
             self.discover()
-        if self.stopping.is_set():
-            return
-        self._run("flush", self._flush)
-        self._run("housekeeping", self._keep_house)
-        self._sources.start()
-        self._sources.follow(self._current.known)
-        if self.leads:
-            wanted = self.config.discovery
-            self._schedule = Schedule(self.discover, wanted.schedule, wanted.timezone, wanted.jitter)
-            self._schedule.start()
-            if self._current.age > FRESH:
-                self._schedule.run_now()
-        self.started = True
+        with self._life:
+            if self.stopping.is_set():
+                return
+            self._run("flush", self._flush)
+            self._run("housekeeping", self._keep_house)
+            self._sources.start()
+            self._sources.follow(self._current.known)
+            if self.leads:
+                wanted = self.config.discovery
+                self._schedule = Schedule(self.discover, wanted.schedule, wanted.timezone, wanted.jitter)
+                self._schedule.start()
+                if self._current.age > FRESH:
+                    self._schedule.run_now()
+            self.started = True
 
     def stop(self) -> None:
         """Stop reading, finish what is in hand within shutdown_timeout, give back the rest."""
@@ -140,6 +142,8 @@ class Agent:
             return
         self.stopping.set()
         deadline = time.monotonic() + self.config.shutdown_timeout
+        with self._life:  # what was half begun is begun, so that it can be stopped
+            pass
         if self._schedule is not None:
             self._schedule.stop()
         self._sources.stop_reading()
