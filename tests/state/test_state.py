@@ -11,15 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from edfn_agent.state import (
-    DOMAIN_NUMBERS,
-    AssignmentConflict,
-    Quarantine,
-    Seen,
-    State,
-    StateError,
-    first_number,
-)
+from edfn_agent.state import AssignmentConflict, State, StateError
+from edfn_agent.state.assignments import DOMAIN_NUMBERS, first_number
+from edfn_agent.state.progress import Seen
+from edfn_agent.state.quarantine import Quarantine
 
 
 @pytest.fixture
@@ -151,7 +146,7 @@ class TestSeen:
         assert state.seen.count("s3") == 3
 
     def test_what_is_remembered_is_bounded_by_time_and_by_count(self, state: State) -> None:
-        seen = Seen(state._connections[1], limit=200)
+        seen = Seen(state._database, limit=200)
         for n in range(1000):
             seen.add("s3", str(n), now=n, window=10_000)
         assert 200 <= seen.count("s3") <= 202
@@ -181,13 +176,13 @@ class TestQuarantine:
         assert state.quarantine.get(first) is None
 
     def test_a_payload_that_is_too_long_is_cut_and_says_so(self, state: State) -> None:
-        quarantine = Quarantine(state._connections[0], payload_limit=4)
+        quarantine = Quarantine(state._database, payload_limit=4)
         entry = quarantine.get(quarantine.add("kinesis", "s", "n", "r", 0.0, b"123456"))
         assert entry is not None
         assert (entry.payload, entry.size, entry.complete) == (b"1234", 6, False)
 
     def test_a_full_quarantine_refuses_instead_of_forgetting(self, state: State) -> None:
-        quarantine = Quarantine(state._connections[0], limit=10)
+        quarantine = Quarantine(state._database, limit=10)
         quarantine.add("kinesis", "s", "n", "r", 0.0, b"12345678")
         with pytest.raises(StateError, match="quarantine list"):
             quarantine.add("kinesis", "s", "n", "r", 0.0, b"123")
@@ -224,7 +219,7 @@ class TestTrouble:
 
     def test_a_disk_that_is_full_for_a_while(self, state: State) -> None:
         state.cursors.set("s3", "before", 1)
-        db = state._connections[1]._opened()
+        db = state._database._opened()
         db.execute("PRAGMA max_page_count = 1")  # SQLite's own way to be out of space
         with pytest.raises(StateError, match="Make room"):
             state.cursors.set("s3", "big", "x" * 100_000)
@@ -234,7 +229,7 @@ class TestTrouble:
 
     def test_a_state_that_is_read_only_for_a_while(self, state: State) -> None:
         state.assignments.set("vpc-1", IP("10.0.0.1"), "router")
-        state._connections[0]._opened().execute("PRAGMA query_only = ON")
+        state._database._opened().execute("PRAGMA query_only = ON")
         with pytest.raises(StateError, match="agent's user"):
             state.assignments.set("vpc-2", IP("10.0.0.2"), "router")
         state.assignments.set("vpc-2", IP("10.0.0.2"), "router")
@@ -264,7 +259,7 @@ class TestTrouble:
             State(tmp_path)
 
     def test_another_process_that_never_lets_go(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("edfn_agent.state.BUSY_TIMEOUT", 0.05)
+        monkeypatch.setattr("edfn_agent.state.database.BUSY_TIMEOUT", 0.05)
         with State(tmp_path) as state:
             other = sqlite3.connect(tmp_path / "state.sqlite3", isolation_level=None)
             other.execute("BEGIN IMMEDIATE")
