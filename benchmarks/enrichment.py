@@ -92,8 +92,8 @@ def main() -> int:
             began = time.process_time()
             batches: list[FlowBatch] = []
             delivery = Delivery(Origin("files", "files"), name, lambda log=log: [log], lambda *_: None)
-            batches += reader.feed(delivery)
-            batches += reader.flush()
+            reader.feed(delivery, batches.append)
+            reader.flush(batches.append)
             parsed = time.process_time()
             for batch in batches:
                 enricher.enrich(batch)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from edfn_agent.delivery import Delivery, Outcome
 from edfn_agent.enrich import Enricher, Flows
@@ -81,10 +81,7 @@ class Pipeline:
             seat = self._take_seat()
             try:
                 self._flush_seat(seat, LINGER)
-                self._export(seat.reader.feed(delivery))
-            except BaseException:
-                seat.since = time.monotonic()  # batches that were ready behind the one that failed
-                raise
+                seat.reader.feed(delivery, self._export)
             finally:
                 if seat.since is None:
                     seat.since = time.monotonic()  # also without rows: counts wait to be told, too
@@ -132,19 +129,18 @@ class Pipeline:
 
     def _flush_seat(self, seat: _Seat, older_than: float) -> None:
         if seat.since is not None and time.monotonic() - seat.since >= older_than:
-            self._export(seat.reader.flush())
+            seat.reader.flush(self._export)
             seat.since = None  # not before: what could not be sent may have left other batches waiting
 
-    def _export(self, batches: Iterable[FlowBatch]) -> None:
-        for batch in batches:
-            try:
-                self._observe(self._send(batch))
-            except BaseException as error:
-                for delivery in batch.deliveries:
-                    delivery.fail(Outcome.RETURNED, str(error))
-                raise
-            finally:
-                batch.release()
+    def _export(self, batch: FlowBatch) -> None:
+        try:
+            self._observe(self._send(batch))
+        except BaseException as error:
+            for delivery in batch.deliveries:
+                delivery.fail(Outcome.RETURNED, str(error))
+            raise
+        finally:
+            batch.release()
 
     def _send(self, batch: FlowBatch) -> Flows:
         flows: Flows | None = None

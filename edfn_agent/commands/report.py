@@ -62,7 +62,7 @@ def report(files: tuple[str, ...], top: int, by: str, form: str, log_format: str
 
 
 def _read(names: tuple[str, ...], layout: Any, by: str) -> tuple[Report, Counts, list[tuple[str, str]]]:
-    from edfn_agent.formats.batch import Counts
+    from edfn_agent.formats.batch import Counts, FlowBatch
     from edfn_agent.formats.errors import FormatError
     from edfn_agent.formats.reader import Reader
     from edfn_agent.inputs import files
@@ -71,20 +71,21 @@ def _read(names: tuple[str, ...], layout: Any, by: str) -> tuple[Report, Counts,
     made, counts = Report(by), Counts()
     reader = Reader(wanted=WANTED)
     failed = []
+
+    def take(batch: FlowBatch) -> None:
+        made.add(batch)
+        batch.release()
+
     for name in files.walk(names):
         delivery = files.delivery(name, lambda outcome, reason: None, layout)
         try:
-            for batch in reader.feed(delivery):
-                made.add(batch)
-                batch.release()
+            reader.feed(delivery, take)
         except (FormatError, OSError) as error:
             failed.append((name, getattr(error, "strerror", None) or str(error)))
         finally:
             counts.add(reader.tally)
             delivery.release()
-    for batch in reader.flush():
-        made.add(batch)
-        batch.release()
+    reader.flush(take)
     return made, counts, failed
 
 

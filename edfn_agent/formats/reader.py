@@ -1,8 +1,8 @@
 """Deliveries in, batches out: the one path from octets to columns.
 
 A Reader looks at the first octets of a delivery, unwraps what is around the lines (gzip, envelopes, Parquet), finds the
-layout and has a scanner append rows to the columns of (origin, layout). A batch comes out when its columns are full, or
-when `flush` is called, so that many small deliveries share a batch and a large one makes many, on the same path.
+layout and has a scanner append rows to the columns of (origin, layout). A batch is given out when its columns are full,
+or when `flush` is called, so that many small deliveries share a batch and a large one makes many, on the same path.
 
 It never waits, never settles a delivery (each batch holds those it has rows of), and never keeps more than a bounded
 number of rows, whatever the input.
@@ -10,14 +10,25 @@ number of rows, whatever the input.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from edfn_agent.delivery import Delivery, Origin
 from edfn_agent.formats import envelopes
 from edfn_agent.formats.batch import BadLine, Counts, FlowBatch
 from edfn_agent.formats.columns import END, FULL, HEADER, MAX_LINE, Columns, words
-from edfn_agent.formats.containers import GZIP_MAGIC, IDLE_LIMIT, PARQUET_MAGIC, gunzip, other_kind, pieces
+from edfn_agent.formats.containers import (
+    GZIP_MAGIC,
+    IDLE_LIMIT,
+    PARQUET_MAGIC,
+    PIECE,
+    Again,
+    Chunks,
+    Gunzip,
+    Source,
+    other_kind,
+    pieces,
+)
 from edfn_agent.formats.engine import Scanner
 from edfn_agent.formats.errors import NotAFlowLog, OtherLogGroup
 from edfn_agent.formats.layout import DEFAULT, TRANSIT_GATEWAY_DEFAULT, Layout, LayoutError
@@ -38,10 +49,12 @@ LOOKED_AT = 8
 SHOWN_BAD_LINES = 5
 """Malformed lines of one delivery that are kept for people; the rest is only counted."""
 
+_FRONT, _SLACK = 16, 80  # a scanner reads so far beyond both ends of a text; without the room it makes a copy
 _BATCH_BAD_LINES = 100  # of one batch: thousands of small deliveries may each have some
 _CACHE = 4096  # entries of a cache whose keys come from the input
 
 LayoutsOf = Callable[[Origin], Sequence[Layout]]
+Give = Callable[[FlowBatch], None]
 
 
 class _Pending:
@@ -123,8 +136,11 @@ class Reader:
         self._origins: dict[tuple[Origin, str, str], Origin] = {}
         self._rows = 0
         self._clock = 0
-        self._ready: list[FlowBatch] = []
+        # What is being read: the beginning of a line, if there is one, and the octets that were read last.
+        self._window = bytearray(_FRONT + MAX_LINE + PIECE + _SLACK)
+        self._view = memoryview(self._window)
         # Of the delivery that is being read:
+        self._give: Give
         self._delivery: Delivery
         self._origin: Origin  # of the section: the delivery's, or that of an envelope in it
         self._current: _Pending
@@ -132,8 +148,6 @@ class Reader:
         self._others: bytes | None = None
         self._opening = False  # the next line is the first of its section
         self._line = 0
-        self._tail = bytearray()  # the beginning of a line
-        self._skipping = False  # in the rest of a line that is too long
         self._headed = False
         self._shown = 0
         self._first_bad = ""
@@ -159,11 +173,13 @@ class Reader:
         """Octets of memory that these rows take, about."""
         return sum(each.scanner.rows * each.scanner.columns.octets_per_row for each in self._pending.values())
 
-    def feed(self, delivery: Delivery) -> Iterator[FlowBatch]:
-        """Read a delivery; yields the batches that become full.
+    def feed(self, delivery: Delivery, give: Give) -> None:
+        """Read a delivery; batches that become full are given out at once.
 
-        Raises FormatError after everything before the fault was taken in, and whatever reading the chunks raises.
+        Raises FormatError after everything before the fault was taken in, and whatever reading the chunks or `give`
+        raises.
         """
+        self._give = give
         self._delivery = delivery
         self._origin = delivery.origin
         self.tally = Counts()
@@ -171,85 +187,89 @@ class Reader:
             self.by_origin = {}
             self._met = _NOTHING_MET
         self._line = self._shown = self._barren = self._readable = 0
-        self._headed = self._skipping = False
+        self._headed = False
         self._first_bad = self._hint = ""
-        self._tail.clear()
-        fault: Exception | None = None
-        try:
-            yield from self._unwrap(pieces(delivery), 0)
-        except Exception as error:
-            fault = error
-        if self._ready:
-            yield from self._drain()
-        if fault is not None:
-            raise fault
+        self._unwrap(Chunks(delivery), 0)
 
-    def flush(self) -> Iterator[FlowBatch]:
-        """All rows that wait, and counts that no batch has carried yet (in a batch without rows)."""
+    def flush(self, give: Give) -> None:
+        """Give out all rows that wait, and counts that no batch has carried yet (in a batch without rows)."""
+        self._give = give
         for pending in self._pending.values():
             if pending.scanner.rows or pending.bad_lines or pending.counts != _NOTHING:
                 self._emit(pending)
-        yield from self._drain()
 
     # -- what is around the lines --------------------------------------------------------------------------------------
 
-    def _unwrap(self, source: Iterator[bytes], depth: int) -> Iterator[FlowBatch]:
-        head = next(source, b"")
-        while len(head) < 4:
-            more = next(source, None)
-            if more is None:
+    def _unwrap(self, source: Source, depth: int) -> None:
+        view, start = self._view, _FRONT
+        stop = start + source.readinto(view[start : start + PIECE])
+        while stop - start < 4:
+            size = source.readinto(view[stop : start + PIECE])
+            if not size:
                 break
-            head += more
+            stop += size
+        head = bytes(view[start : min(stop, start + 512)])
         if head.startswith(GZIP_MAGIC):
             if depth == MAX_NESTING:
                 raise NotAFlowLog(f"gzip inside gzip, more than {MAX_NESTING} deep")
-            yield from self._unwrap(gunzip(_chain(head, source)), depth + 1)
+            self._unwrap(Gunzip(Again(bytes(view[start:stop]), source)), depth + 1)
             return
         if head.startswith(PARQUET_MAGIC):
-            yield from self._parquet(_chain(head, source))
+            self._parquet(Again(bytes(view[start:stop]), source))
             return
         if head.startswith(b"\xef\xbb\xbf"):  # a byte order mark, from an editor
             head = head[3:]
+            start += 3
         first = head[:1]
         if first.isspace():
-            first = head.lstrip()[:1]
+            first = bytes(view[start:stop]).lstrip()[:1]
         if first in (b"{", b"["):
-            yield from self._envelopes(_chain(head, source))
+            self._envelopes(Again(bytes(view[start:stop]), source))
             self._judge_envelopes()
         else:
             kind = other_kind(head)
             if kind:
                 raise NotAFlowLog(kind)
-            yield from self._text(head, source)
-            self._judge_text(bool(head))
+            self._text(source, start, stop)
+            self._judge_text(stop > start)
 
-    def _text(self, head: bytes, source: Iterator[bytes]) -> Iterator[FlowBatch]:
+    def _text(self, source: Source, start: int, stop: int) -> None:
+        """Lines, the first of which are in the window. What is not a whole line yet goes to the window's front."""
+        window, view = self._window, self._view
         self._open(self._origin)
-        piece: bytes | None = head
-        while piece is not None:
-            fault: Exception | None = None
-            try:
-                following = next(source, None)
-            except Exception as error:
-                following, fault = None, error
-            if following is None and fault is None and not self._tail and not self._skipping:
-                self._lines(piece, 0, len(piece), True)  # what is small enough to be one piece is not copied
-            else:
-                self._take(piece)
-            if self._ready:
-                yield from self._drain()
-            self._note_progress(len(piece))
-            if fault is not None:
-                raise fault  # the line it cut off is not read: it might look whole
-            piece = following
-        if self._tail:
-            tail, self._tail = self._tail, bytearray()
-            self._lines(tail, 0, len(tail), True)
+        skipping = False  # in the rest of a line that is too long
+        while True:
+            size = stop - start
+            if skipping:
+                newline = window.find(b"\n", start, stop)
+                skipping = newline < 0
+                start = stop if skipping else newline + 1
+            if start < stop:
+                start = self._lines(window, start, stop, False)
+            self._note_progress(size)
+            if stop - start > MAX_LINE:
+                self._line += 1
+                self._opening = False
+                text = printable(bytes(window[start : start + 100]))
+                self._add_bad(self._current, 1, [(self._line, f"longer than {MAX_LINE} octets", text)])
+                skipping = True
+                start = stop
+            left = stop - start
+            if left:
+                window[_FRONT : _FRONT + left] = window[start:stop]
+            start, stop = _FRONT, _FRONT + left
+            # a fault leaves the line that it cut off unread: it might look whole
+            size = source.readinto(view[stop : stop + PIECE])
+            if not size:
+                break
+            stop += size
+        if start < stop:
+            self._lines(window, start, stop, True)
 
-    def _envelopes(self, source: Iterable[bytes]) -> Iterator[FlowBatch]:
+    def _envelopes(self, source: Source) -> None:
         tally = self.tally
         self._met = envelopes.Met()
-        for section in envelopes.sections(source, self._met):
+        for section in envelopes.sections(pieces(source), self._met):
             origin = self._delivery.origin
             if section.owner or section.group:
                 origin = self._origin_of(section.owner, section.group)
@@ -269,8 +289,6 @@ class Reader:
             else:
                 self.by_origin[origin] = self.tally
             self.tally = tally
-            if self._ready:
-                yield from self._drain()
             self._note_progress(len(section.text))
 
     def _is_of_another_group(self, section: envelopes.Section, origin: Origin) -> bool:
@@ -294,12 +312,12 @@ class Reader:
                 pending.bad_lines = [each for each in pending.bad_lines if each.source != self._delivery.name]
                 left -= moved
 
-    def _parquet(self, source: Iterator[bytes]) -> Iterator[FlowBatch]:
+    def _parquet(self, source: Source) -> None:
         from edfn_agent.formats import parquet  # pyarrow takes longer to import than all else
 
         delivery = self._delivery
         lines = False
-        for part in parquet.parts(source, self._wanted, self._batch_rows, SHOWN_BAD_LINES):
+        for part in parquet.parts(pieces(source), self._wanted, self._batch_rows, SHOWN_BAD_LINES):
             if isinstance(part, bytes):
                 if not part:
                     self._open(self._origin)
@@ -307,8 +325,6 @@ class Reader:
                 else:
                     self._lines(part, 0, len(part), True)
                     self._note_progress(len(part))
-                    if self._ready:
-                        yield from self._drain()
                 continue
             self._headed = True
             self.tally.add(part.counts)
@@ -319,7 +335,9 @@ class Reader:
             if part.rows:
                 delivery.hold()
                 held.append(delivery)
-            yield FlowBatch(delivery.origin, part.layout, part.rows, part.columns, part.family, part.counts, bad, held)
+            self._give(
+                FlowBatch(delivery.origin, part.layout, part.rows, part.columns, part.family, part.counts, bad, held)
+            )
         if lines:
             self._judge_text(False)
 
@@ -339,36 +357,6 @@ class Reader:
             )
             self._origins[key] = origin
         return origin
-
-    # -- from pieces to whole lines ------------------------------------------------------------------------------------
-
-    def _take(self, piece: bytes) -> None:
-        """Read the whole lines in what is left of the last piece and this one, and keep what is left of this one."""
-        start, stop = 0, len(piece)
-        if self._skipping:
-            newline = piece.find(b"\n")
-            if newline < 0:
-                return
-            self._skipping = False
-            start = newline + 1
-        elif self._tail:
-            newline = piece.find(b"\n")
-            start = newline + 1 if newline >= 0 else stop
-            self._tail += piece[:start]
-            if newline >= 0:
-                line, self._tail = self._tail, bytearray()
-                self._lines(line, 0, len(line), False)
-        if start < stop:
-            start = self._lines(piece, start, stop, False)
-            if start < stop:
-                self._tail += piece[start:]
-        if len(self._tail) > MAX_LINE:
-            self._line += 1
-            self._opening = False
-            text = printable(bytes(self._tail[:100]))
-            self._add_bad(self._current, 1, [(self._line, f"longer than {MAX_LINE} octets", text)])
-            self._tail.clear()
-            self._skipping = True
 
     def _note_progress(self, octets: int) -> None:
         """Give up after a long stretch in which no line could be read: a bomb, or something else altogether."""
@@ -582,27 +570,15 @@ class Reader:
         rows = scanner.rows
         scanner.sync()
         columns, family = scanner.columns.take(rows, scanner.dictionaries)
-        self._ready.append(
-            FlowBatch(
-                pending.origin,
-                pending.layout,
-                rows,
-                columns,
-                family,
-                pending.counts,
-                pending.bad_lines,
-                pending.deliveries,
-            )
+        batch = FlowBatch(
+            pending.origin, pending.layout, rows, columns, family, pending.counts, pending.bad_lines, pending.deliveries
         )
         self._rows -= rows
         pending.counts = Counts()
         pending.bad_lines = []
         pending.deliveries = []
         scanner.renew()
-
-    def _drain(self) -> Iterator[FlowBatch]:
-        while self._ready:
-            yield self._ready.pop(0)
+        self._give(batch)  # the last step: it may raise
 
     # -- was it a flow log at all --------------------------------------------------------------------------------------
 
@@ -666,12 +642,6 @@ def _first_lines(text: bytes) -> list[bytes]:
 
 _NOTHING = Counts()  # compared with, never changed
 _NOTHING_MET = envelopes.Met()
-
-
-def _chain(head: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    if head:
-        yield head
-    yield from rest
 
 
 def _stamped(layout: Layout) -> Layout:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from edfn_agent.delivery import Delivery, Outcome
+from edfn_agent.formats.batch import FlowBatch
 from edfn_agent.formats.layout import DEFAULT, Layout
 from edfn_agent.formats.reader import Reader
 from edfn_agent.inputs.firehose import EndpointError, EndpointSettings, FirehoseEndpoint
@@ -130,7 +131,10 @@ def test_every_shape_of_record_is_read(serve: Serve) -> None:
     }
 
     def submit(delivery: Delivery) -> None:
-        for batch in (*reader.feed(delivery), *reader.flush()):
+        batches: list[FlowBatch] = []
+        reader.feed(delivery, batches.append)
+        reader.flush(batches.append)
+        for batch in batches:
             flows.append((batch.origin.account_id, batch.rows))
             batch.release()
         delivery.release()

@@ -88,11 +88,11 @@ def read_octets(octets: bytes, chunk: int = 1 << 20, layout: Any = None, origin:
     batches = []
     fault = None
     try:
-        batches.extend(reader.feed(delivery))  # those before a fault are kept: extend takes them one by one
+        reader.feed(delivery, batches.append)
     except FormatError as error:
         fault = error
     tally = reader.tally
-    batches.extend(reader.flush())
+    reader.flush(batches.append)
     counted = Counts()
     for batch in batches:
         counted.add(batch.counts)

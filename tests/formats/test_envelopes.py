@@ -210,7 +210,13 @@ def test_many_envelopes_are_read_in_bounded_memory(make_delivery):
     delivery.chunks = lambda: (one * 20 for _ in range(20))
     gc.collect()
     tracemalloc.start()
-    rows = sum(batch.rows for batch in reader.feed(delivery))
+    rows = 0
+
+    def take(batch):
+        nonlocal rows
+        rows += batch.rows
+
+    reader.feed(delivery, take)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert rows == 100 * 20 * 20
@@ -223,4 +229,4 @@ def test_an_object_without_end_is_given_up(make_delivery, monkeypatch):
     delivery, _ = make_delivery(b"")
     delivery.chunks = lambda: iter([b'{"message":"', *(b"x" * 100_000 for _ in range(100))])
     with pytest.raises(CorruptInput, match="an object of more than 1 Mi characters"):
-        list(reader.feed(delivery))
+        reader.feed(delivery, [].append)

@@ -11,7 +11,7 @@ import pytest
 
 from edfn_agent.formats import containers
 from edfn_agent.formats.batch import Counts
-from edfn_agent.formats.containers import gunzip
+from edfn_agent.formats.containers import Chunks, Gunzip
 from edfn_agent.formats.errors import CorruptInput, NotAFlowLog, TruncatedInput
 from edfn_agent.formats.reader import Reader
 
@@ -34,7 +34,8 @@ def test_zeros_after_the_last_member_are_padding(read):
 @pytest.mark.parametrize("chunk", [1, 1 << 20])
 def test_anything_else_after_it_is_damage(read, rest, chunk):
     got = read(gzip.compress(HEADER + LINES) + rest, chunk=chunk)
-    assert isinstance(got.fault, CorruptInput)
+    # what is shorter than a member's header could be the beginning of one
+    assert isinstance(got.fault, CorruptInput if len(rest) > 9 else TruncatedInput)
     assert got.tally == Counts(flows=5000)
 
 
@@ -78,14 +79,17 @@ def test_gzip_inside_gzip_has_an_end(read):
 
 @pytest.mark.parametrize("piece", [1, 3, 64, 1000])
 @pytest.mark.parametrize("size", [0, 1, 63, 64, 1000, 2999])
-def test_no_octet_is_lost_at_the_limit_of_a_piece(monkeypatch, piece, size):
-    monkeypatch.setattr(containers, "PIECE", piece)
-    monkeypatch.setattr(containers, "_SLICE", 5)
+def test_no_octet_is_lost_at_the_limit_of_a_piece(monkeypatch, make_delivery, piece, size):
+    monkeypatch.setattr(containers, "_COMPRESSED", 50)
     octets = gzip.compress(b"x" * size) + gzip.compress(bytes(range(256)) * (size // 256 + 1))
     for chunk in (1, 7, 10_000):
-        pieces = list(gunzip(octets[at : at + chunk] for at in range(0, len(octets), chunk)))
-        assert b"".join(pieces) == b"x" * size + bytes(range(256)) * (size // 256 + 1)
-        assert all(0 < len(each) <= piece for each in pieces)
+        delivery, _ = make_delivery(octets, chunk)
+        source, view, got = Gunzip(Chunks(delivery)), memoryview(bytearray(piece)), b""
+        while given := source.readinto(view):
+            assert 0 < given <= piece
+            got += view[:given]
+        assert got == b"x" * size + bytes(range(256)) * (size // 256 + 1)
+        assert delivery.octets == len(octets)
 
 
 def bomb(level: int, fill: bytes, mebibytes: int) -> bytes:
@@ -105,7 +109,7 @@ def test_a_bomb_is_given_up_in_bounded_memory(make_delivery, level, fill):
     gc.collect()
     tracemalloc.start()
     with pytest.raises((NotAFlowLog, CorruptInput)):
-        list(reader.feed(delivery))
+        reader.feed(delivery, [].append)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 16 << 20
@@ -115,6 +119,8 @@ def test_a_bomb_behind_good_lines_leaves_them(make_delivery):
     reader = Reader()
     delivery, _ = make_delivery(gzip.compress(HEADER + LINES) + bomb(0, b"\0", 100))
     with pytest.raises(NotAFlowLog, match="no line of a stretch of 64 MiB could be read"):
-        list(reader.feed(delivery))
+        reader.feed(delivery, [].append)
     assert reader.tally.flows == 5000
-    assert sum(batch.rows for batch in reader.flush()) == 5000
+    batches = []
+    reader.flush(batches.append)
+    assert sum(batch.rows for batch in batches) == 5000

@@ -113,11 +113,11 @@ def test_nothing_but_a_format_error_ever_comes_of_octets(start, rest, chunk):
     reader = Reader(batch_rows=3)
     chunks = [octets[at : at + chunk] for at in range(0, len(octets), chunk)]
     delivery = Delivery(Origin("files", "x"), "x", lambda: chunks, lambda *fate: None)
-    rows = 0
+    batches = []
     with contextlib.suppress(FormatError):
-        for batch in reader.feed(delivery):
-            rows += batch.rows
-    assert rows + sum(batch.rows for batch in reader.flush()) <= len(octets)
+        reader.feed(delivery, batches.append)
+    reader.flush(batches.append)
+    assert sum(batch.rows for batch in batches) <= len(octets)
 
 
 def test_a_pipe_that_gives_little_at_a_time(make_delivery):
@@ -126,7 +126,7 @@ def test_a_pipe_that_gives_little_at_a_time(make_delivery):
     delivery, _ = make_delivery(b"")
     line = b"srcaddr bytes\n10.0.0.1 7\n"
     delivery.chunks = lambda: (part for octet in line for part in (b"", bytes([octet])))
-    list(reader.feed(delivery))
+    reader.feed(delivery, [].append)
     assert reader.tally == Counts(flows=1)
 
 
@@ -135,7 +135,7 @@ def test_chunks_may_be_memoryviews_and_bytearrays(make_delivery):
         reader = Reader()
         delivery, _ = make_delivery(b"")
         delivery.chunks = lambda kind=kind: [kind(b"srcaddr bytes\n10.0.0.1 7\n")]
-        list(reader.feed(delivery))
+        reader.feed(delivery, [].append)
         assert reader.tally == Counts(flows=1)
 
 
@@ -153,5 +153,5 @@ def test_an_input_of_the_size_of_a_disk_is_not_read_to_its_end(make_delivery):
 
     delivery.chunks = chunks
     with pytest.raises(NotAFlowLog, match="no line of a stretch of 64 MiB could be read"):
-        list(reader.feed(delivery))
+        reader.feed(delivery, [].append)
     assert given < 70 << 20

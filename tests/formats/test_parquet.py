@@ -196,9 +196,13 @@ def test_a_large_file_is_read_in_bounded_memory(read, make_delivery):
     tracemalloc.start()
     total = 0
     most = 0
-    for batch in reader.feed(delivery):
+
+    def take(batch):
+        nonlocal total, most
         total += batch.rows
         most = max(most, pa.total_allocated_bytes() - pa_before)
+
+    reader.feed(delivery, take)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert total == rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import gzip
 import tracemalloc
+from typing import Any
 
 import pytest
 
@@ -36,6 +37,13 @@ TGW_LINE = (
 
 
 # -- which layout ------------------------------------------------------------------------------------------------------
+
+
+def out_of(call: Any, *arguments: Any) -> list[Any]:
+    """What `feed` or `flush` gives."""
+    given: list[Any] = []
+    call(*arguments, given.append)
+    return given
 
 
 def test_a_header_line_says_the_layout(read):
@@ -237,18 +245,18 @@ def test_small_deliveries_share_a_batch_that_holds_each_of_them_once(make_delive
     reader = Reader()
     made = [make_delivery(LINE + LINE, name=f"d{n}") for n in range(50)]
     for delivery, _ in made:
-        assert list(reader.feed(delivery)) == []
+        reader.feed(delivery, pytest.fail)
         assert reader.tally == Counts(flows=2)
         delivery.release()
     assert reader.pending_rows == 100
     assert reader.pending_octets > 0
     assert not any(settled for _, settled in made)
-    (batch,) = reader.flush()
+    (batch,) = out_of(reader.flush)
     assert batch.rows == 100
     assert batch.counts == Counts(flows=100)
     assert list(batch.deliveries) == [delivery for delivery, _ in made]
     assert reader.pending_rows == 0
-    assert list(reader.flush()) == []
+    reader.flush(pytest.fail)
     batch.release()
     assert [settled for _, settled in made] == [[(Outcome.ACKNOWLEDGED, "")]] * 50
 
@@ -257,12 +265,12 @@ def test_a_delivery_is_held_by_each_batch_that_has_rows_of_it(make_delivery):
     reader = Reader(batch_rows=4)
     first, first_settled = make_delivery(LINE * 3, name="first")
     second, second_settled = make_delivery(LINE * 3, name="second")
-    assert list(reader.feed(first)) == []
-    (full,) = reader.feed(second)
+    reader.feed(first, pytest.fail)
+    (full,) = out_of(reader.feed, second)
     first.release()
     second.release()
     assert [delivery.name for delivery in full.deliveries] == ["first", "second"]
-    (rest,) = reader.flush()
+    (rest,) = out_of(reader.flush)
     assert [delivery.name for delivery in rest.deliveries] == ["second"]
     full.release()
     assert (len(first_settled), len(second_settled)) == (1, 0)
@@ -273,10 +281,10 @@ def test_a_delivery_is_held_by_each_batch_that_has_rows_of_it(make_delivery):
 def test_a_delivery_without_flows_is_not_held_but_its_counts_come_out(make_delivery):
     reader = Reader()
     delivery, settled = make_delivery(NODATA)
-    assert list(reader.feed(delivery)) == []
+    reader.feed(delivery, pytest.fail)
     delivery.release()
     assert len(settled) == 1
-    (batch,) = reader.flush()
+    (batch,) = out_of(reader.flush)
     assert (batch.rows, batch.counts, list(batch.deliveries)) == (0, Counts(nodata=1), [])
 
 
@@ -285,8 +293,8 @@ def test_batches_never_mix_origins_or_layouts(make_delivery):
     for account in ("1", "2"):
         for octets in (LINE, b"srcaddr dstaddr\n10.0.0.1 10.0.0.2\n"):
             delivery, _ = make_delivery(octets, origin=Origin("files", "x", account_id=account))
-            assert list(reader.feed(delivery)) == []
-    batches = list(reader.flush())
+            reader.feed(delivery, pytest.fail)
+    batches = out_of(reader.flush)
     assert {(batch.origin.account_id, batch.layout) for batch in batches} == {
         (account, layout) for account in "12" for layout in (DEFAULT, PAIR)
     }
@@ -297,8 +305,8 @@ def test_dictionaries_live_on_over_batches(make_delivery):
     seen = []
     for interface in (b"eni-1", b"eni-2", b"eni-1"):
         delivery, _ = make_delivery(LINE.replace(b"eni-1", interface))
-        list(reader.feed(delivery))
-        seen.extend(reader.flush())
+        reader.feed(delivery, [].append)
+        reader.flush(seen.append)
     columns = [batch.strings("interface-id") for batch in seen]
     assert len({id(column.dictionary) for column in columns}) == 1
     assert [column.codes.tolist() for column in columns] == [[1], [2], [1]]
@@ -311,10 +319,10 @@ def test_batches_do_not_share_memory(make_delivery, as_rows):
         delivery, _ = make_delivery(
             b"srcaddr bytes\n" + b"".join(b"10.0.0.1 %d\n" % (number * 10 + n) for n in range(3))
         )
-        batches.extend(reader.feed(delivery))
+        reader.feed(delivery, batches.append)
         if number % 4 == 0:
-            batches.extend(reader.flush())
-    batches.extend(reader.flush())
+            reader.flush(batches.append)
+    reader.flush(batches.append)
     assert [row["bytes"] for batch in batches for row in as_rows(batch)] == [
         number * 10 + n for number in range(9) for n in range(3)
     ]
@@ -327,11 +335,15 @@ def test_rows_that_wait_are_bounded_however_many_layouts_there_are(make_delivery
     octets = b"".join(f"srcaddr {name}\n".encode() + b"10.0.0.1 7\n" * 6 for name in names * 2)
     delivery, _ = make_delivery(octets)
     rows = 0
-    for batch in reader.feed(delivery):
+
+    def take(batch):
+        nonlocal rows
         rows += batch.rows
         assert reader.pending_rows <= reader_module.PENDING_BATCHES * 10 + 10
         assert len(reader._pending) <= 4
-    rows += sum(batch.rows for batch in reader.flush())
+
+    reader.feed(delivery, take)
+    rows += sum(batch.rows for batch in out_of(reader.flush))
     assert rows == 6 * 16
 
 
@@ -342,10 +354,10 @@ def test_an_evicted_layout_can_come_back(make_delivery, monkeypatch, as_rows):
     for number in range(12):
         origin = Origin("files", f"origin-{number % 4}")
         delivery, _ = make_delivery(LINE + b"srcaddr bytes\n10.0.0.1 %d\n" % number, origin=origin)
-        for batch in reader.feed(delivery):
+        for batch in out_of(reader.feed, delivery):
             assert all(each.origin == batch.origin for each in batch.deliveries)
             rows.extend(as_rows(batch))
-    rows.extend(row for batch in reader.flush() for row in as_rows(batch))
+    rows.extend(row for batch in out_of(reader.flush) for row in as_rows(batch))
     assert sorted(row["bytes"] for row in rows if len(row) == 2) == list(range(12))
     assert len(rows) == 24
 
@@ -354,15 +366,15 @@ def test_a_reader_goes_on_after_a_delivery_that_was_none(make_delivery, as_rows)
     reader = Reader()
     good, _ = make_delivery(LINE, name="good")
     bad, bad_settled = make_delivery(b"nothing of the kind\n" * 3, name="bad")
-    list(reader.feed(good))
+    reader.feed(good, [].append)
     with pytest.raises(NotAFlowLog):
-        list(reader.feed(bad))
+        reader.feed(bad, [].append)
     assert reader.tally == Counts(malformed=3)
     bad.release()
     assert len(bad_settled) == 1
     again, _ = make_delivery(LINE, name="again")
-    list(reader.feed(again))
-    (batch,) = reader.flush()
+    reader.feed(again, [].append)
+    (batch,) = out_of(reader.flush)
     assert [delivery.name for delivery in batch.deliveries] == ["good", "again"]
     assert batch.counts == Counts(flows=2, malformed=3)
 
@@ -377,8 +389,8 @@ def test_what_the_source_raises_goes_through_after_what_came_before(make_deliver
     delivery, _ = make_delivery(b"")
     delivery.chunks = chunks
     with pytest.raises(ConnectionResetError):
-        list(reader.feed(delivery))
-    (batch,) = reader.flush()
+        reader.feed(delivery, [].append)
+    (batch,) = out_of(reader.flush)
     assert batch.rows == 1
     assert batch.counts == Counts(flows=1), "the line that was cut off is not taken for a whole one"
 
@@ -395,7 +407,14 @@ def test_memory_does_not_grow_with_the_input(make_delivery):
         delivery.chunks = lambda: (block for _ in range(blocks))
         gc.collect()
         tracemalloc.start()
-        rows = sum(batch.rows for batch in reader.feed(delivery)) + sum(batch.rows for batch in reader.flush())
+        rows = 0
+
+        def take(batch):
+            nonlocal rows
+            rows += batch.rows
+
+        reader.feed(delivery, take)
+        reader.flush(take)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert rows == 2000 * blocks
@@ -420,10 +439,15 @@ def test_a_flood_of_new_values_is_held_in_bounded_memory(make_delivery):
     delivery, _ = make_delivery(b"")
     delivery.chunks = chunks
     seen = 0
-    for batch in reader.feed(delivery):
+
+    def take(batch):
+        nonlocal seen
         column = batch.strings("instance-tag")
         assert len(column.dictionary) < 70_000
         value = column.dictionary.values[column.codes[-1]]
         seen += batch.rows
         assert value == b"v" * 40 + b"%d" % (seen - 1)
-    assert seen + sum(batch.rows for batch in reader.flush()) == rows
+
+    reader.feed(delivery, take)
+    reader.flush(take)
+    assert seen == rows

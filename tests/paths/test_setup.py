@@ -22,6 +22,7 @@ from click.testing import CliRunner
 
 from edfn_agent.commands.setup import setup
 from edfn_agent.delivery import Delivery, Origin
+from edfn_agent.formats.batch import FlowBatch
 from edfn_agent.formats.layout import Layout
 from edfn_agent.formats.reader import Reader
 from edfn_agent.inputs.queues import Queue
@@ -294,8 +295,10 @@ def test_kinesis_carries_what_the_flow_log_writes(made: Made) -> None:
     reader = Reader(layouts_of=lambda origin: (layout,) if origin.log_group == "/setup/kinesis" else ())
     for record in got:
         delivery = Delivery(Origin("kinesis", "kinesis"), "a record", lambda r=record: [r["Data"]], lambda *_: None)
-        assert list(reader.feed(delivery)) == []
-    [batch] = reader.flush()
+        reader.feed(delivery, pytest.fail)
+    batches: list[FlowBatch] = []
+    reader.flush(batches.append)
+    [batch] = batches
     octets = batch.integers("bytes")
     assert octets is not None
     assert octets.values.tolist() == list(made.traffic.expected.pop("kinesis"))
