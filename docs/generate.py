@@ -77,6 +77,7 @@ Sent before the flows they describe and with every template refresh, one purpose
 | 257 | observationDomainId (149) | ingressInterface (10), interfaceDescription (83) | what an interface is called |
 | 258 | observationDomainId (149) | ingressVRFID (234), VRFname (236) | what the VPC is called |
 | 259 | observationDomainId (149) | selectorAlgorithm (304), samplingPacketInterval (305), samplingPacketSpace (306) | that nothing was sampled |
+| 260 | privateEnterpriseNumber (346), informationElementId (303) | informationElementDataType (339), informationElementSemantics (344), informationElementUnits (345), informationElementRangeBegin (342), informationElementRangeEnd (343), informationElementName (341), informationElementDescription (340) | what an enterprise element is (RFC 5610): profile `aws` with `type_records` only, strings of variable length |
 """
 
 

@@ -451,7 +451,8 @@ class Agent:
         )
         abandoned = threading.Event()
         destinations = [self._destination(config, collector, abandoned) for collector in config.collectors]
-        return FlowExporter(settings, destinations, config.worker_id + self.worker, abandoned)
+        worker = config.worker_id + self.worker
+        return FlowExporter(settings, destinations, worker, abandoned, type_records=ipfix.type_records)
 
     def _destination(self, config: Config, collector: Any, abandoned: threading.Event) -> Destination:
         where: Collector = parse_collector(collector.url)

@@ -18,8 +18,8 @@ Two flows become messages and records again:
 
 The modules, from the ground up: `elements` (what a field means), `templates` (how a record is laid out), `records`
 (columns to data records), `messages` (records to messages under a size limit), `exporting` (what a session has sent and
-must send), `values` (octets to Python values), `collecting` (messages to records, strictly), `files` (RFC 5655),
-`errors`. docs/library.md tells more.
+must send), `values` (octets to Python values), `collecting` (messages to records, strictly), `type_records` (RFC 5610:
+elements described on the wire), `files` (RFC 5655), `errors`. docs/library.md tells more.
 """
 
 from .collecting import CollectingProcess, DataSet, Message, Record, Session, TemplateSet, UnknownSet, decode_message
@@ -52,6 +52,7 @@ from .files import FileReader, FileWriter
 from .messages import Messages, pack
 from .records import Records, VariableColumn
 from .templates import Field, OptionsTemplate, Template
+from .type_records import type_records, type_template
 from .values import Value
 
 __all__ = [
@@ -64,6 +65,8 @@ __all__ = [
     "OptionsTemplate",
     "Records",
     "VariableColumn",
+    "type_template",
+    "type_records",
     "Messages",
     "pack",
     "ExportingProcess",

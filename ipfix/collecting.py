@@ -9,7 +9,7 @@ to the input.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .elements import IANA, VARIABLE_LENGTH, ElementRegistry
+from .elements import IANA, VARIABLE_LENGTH, ElementRegistry, InformationElement
 from .errors import (
     DataRecordError,
     DecodingError,
@@ -40,6 +40,7 @@ from .templates import (
     Template,
     is_length_of,
 )
+from .type_records import described_elements, describes_elements
 from .values import Value, reader
 
 Record: TypeAlias = dict[str, Value]
@@ -150,7 +151,8 @@ class Message:
 
 
 class Session:
-    """What one transport session has taught: templates by domain and id, and the sequence number expected next.
+    """What one transport session has taught: templates by domain and id, the sequence number expected next, and the
+    enterprise elements that type records (RFC 5610) described.
 
     The caps bound what a hostile or broken sender can make us keep.
     """
@@ -162,16 +164,49 @@ class Session:
         max_templates: int = 4096,
         max_fields: int = 1 << 17,
         max_domains: int = 1 << 16,
+        max_elements: int = 4096,
     ) -> None:
         self.registry = registry
         self.max_templates, self.max_fields, self.max_domains = max_templates, max_fields, max_domains
+        self.max_elements = max_elements
         self.template_count = self.field_count = 0
         self._domains: dict[int, _Domain] = {}
+        self._described: dict[tuple[int, int], InformationElement] = {}
 
     def templates(self, domain: int) -> list[Template]:
         """The templates of a domain, options templates last."""
         state = self._domains.get(domain)
         return [known.template for kind in state.known.values() for known in kind.values()] if state else []
+
+    def element(self, id: int, pen: int = 0) -> InformationElement:
+        """The element of this number: as the registry has it, else as a type record described it."""
+        return self.registry.defined(id, pen) or self._described.get((pen, id)) or self.registry.by_id(id, pen)
+
+    def _describe(self, elements: Iterable[InformationElement]) -> None:
+        """Take descriptions of elements that the registry has neither by number nor by name. The first one holds."""
+        for element in elements:
+            key = element.pen, element.id
+            known = key in self._described or self.registry.defined(element.id, element.pen) is not None
+            if not known and element.name not in self.registry and len(self._described) < self.max_elements:
+                self._described[key] = element
+
+    def _find(self, state: _Domain, id: int, octets: int) -> _Known | None:
+        """A template, its fields named and typed by all that is known by now: it may have come before the type records.
+
+        `octets` came for it. With less than a record nothing is done, so that the work is in proportion to the input.
+        """
+        known = state.find(id)
+        if known is None or known.described == len(self._described) or octets < known.template.min_record_length:
+            return known
+        known.described = len(self._described)
+        template = known.template
+        fields = [_field(self, f.element.id, f.element.pen, f.length) for f in template.fields]
+        if fields == list(template.fields):
+            return known
+        scope = template.scope_count if isinstance(template, OptionsTemplate) else 0
+        retyped = _Known(_template(template.id, scope, fields), known.described)
+        state.known[template.set_id][id] = retyped
+        return retyped
 
     def _domain(self, domain: int) -> _Domain:
         state = self._domains.get(domain)
@@ -184,7 +219,7 @@ class Session:
 
     def _learn(self, state: _Domain, template: Template) -> bool:
         """Keeps a template; True when its id meant something else. The newest definition holds (section 8.4)."""
-        old = state.find(template.id)
+        old = self._find(state, template.id, template.min_record_length)
         if old is not None and old.template == template:
             return False
         freed = (1, len(old.template.fields)) if old else (0, 0)
@@ -198,7 +233,7 @@ class Session:
                 template_id=template.id,
             )
         self._withdraw(state, template.id)
-        state.known[template.set_id][template.id] = _Known(template)
+        state.known[template.set_id][template.id] = _Known(template, len(self._described))
         self.template_count += 1
         self.field_count += len(template.fields)
         return old is not None
@@ -290,8 +325,13 @@ def decode_message(octets: bytes | bytearray | memoryview, session: Session) -> 
 class _Known:
     """A template and how to read its records, worked out once."""
 
-    def __init__(self, template: Template) -> None:
+    def __init__(self, template: Template, described: int) -> None:
         self.template = template
+        self.described = described  # how many elements had been described when its fields were named and typed
+
+    @cached_property
+    def has_type_records(self) -> bool:
+        return describes_elements(self.template)
 
     @cached_property
     def readers(self) -> list[tuple[str, int, Any]]:
@@ -348,11 +388,13 @@ def _decode_sets(data: bytes, length: int, message: Message, session: Session, s
         body = data[at + SET_HEADER.size : at + set_length]
         offset = at + SET_HEADER.size
         if set_id >= FIRST_DATA_SET:
-            known = state.find(set_id)
+            known = session._find(state, set_id, len(body))
             if known is None:
                 message.sets.append(UnknownSet(set_id, body))
             else:
                 _decode_data(body, offset, known, message)
+                if known.has_type_records:
+                    session._describe(described_elements(message.data[-1]))
         elif set_id in (TEMPLATE_SET, OPTIONS_TEMPLATE_SET):
             _decode_templates(body, offset, set_id, message, session, state)
         else:
@@ -427,7 +469,7 @@ def _decode_templates(
                 found.withdrawn.append(id)
                 at += 4
                 continue
-            template, after = _decode_template(body, at, set_id, session.registry)
+            template, after = _decode_template(body, at, set_id, session)
             if session._learn(state, template):
                 found.redefined.append(id)
         except DecodingError as error:
@@ -440,7 +482,7 @@ def _decode_templates(
         raise TemplateRecordError("the set has no template", offset=offset, set_id=set_id)
 
 
-def _decode_template(body: bytes, at: int, set_id: int, registry: ElementRegistry) -> tuple[Template, int]:
+def _decode_template(body: bytes, at: int, set_id: int, session: Session) -> tuple[Template, int]:
     id, count = SET_HEADER.unpack_from(body, at)
     if id < FIRST_DATA_SET:
         raise TemplateRecordError(f"template id {id} is less than 256")
@@ -469,18 +511,20 @@ def _decode_template(body: bytes, at: int, set_id: int, registry: ElementRegistr
                 raise TemplateRecordError("the set ends within an enterprise number")
             pen = int.from_bytes(body[at : at + 4], "big")
             at += 4
-        fields.append(_field(registry, number & 0x7FFF, pen, length))
-    if scope:
-        return OptionsTemplate(id, fields[:scope], fields[scope:]), at
-    return Template(id, fields), at
+        fields.append(_field(session, number & 0x7FFF, pen, length))
+    return _template(id, scope, fields), at
 
 
-def _field(registry: ElementRegistry, id: int, pen: int, length: int) -> Field:
+def _template(id: int, scope: int, fields: list[Field]) -> Template:
+    return OptionsTemplate(id, fields[:scope], fields[scope:]) if scope else Template(id, fields)
+
+
+def _field(session: Session, id: int, pen: int, length: int) -> Field:
     """A field as announced. What is sent at a length its type cannot have is still shown for what it is: an integer
     that is too wide as a wider integer (forwardingStatus in 4 octets is common), anything else as octets."""
     if length == 0:
         raise TemplateRecordError(f"element {pen}/{id} has a length of 0")
-    element = registry.by_id(id, pen)
+    element = session.element(id, pen)
     if not is_length_of(element.data_type, length):
         widest = (
             {"u": "unsigned64", "s": "signed64"}.get(element.data_type[0]) if "signed" in element.data_type else None

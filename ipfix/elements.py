@@ -128,13 +128,15 @@ class ElementRegistry:
 
     def by_id(self, id: int, pen: int = 0) -> InformationElement:
         """The element of this number. One that nobody defined is an octetArray called `element_PEN_ID`."""
+        return self.defined(id, pen) or InformationElement(f"element_{pen}_{id}", id, "octetArray", pen)
+
+    def defined(self, id: int, pen: int = 0) -> InformationElement | None:
+        """The element of this number, or None when nobody defined it."""
         self._loaded()
         found = self._numbers.get((pen, id))
-        if found is not None:
-            return found
-        if pen == REVERSE_PEN and (0, id) in self._numbers:
+        if found is None and pen == REVERSE_PEN and (0, id) in self._numbers:
             return _reverse(self._numbers[0, id])
-        return InformationElement(f"element_{pen}_{id}", id, "octetArray", pen)
+        return found
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self.get(name) is not None

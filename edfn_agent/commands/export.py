@@ -94,6 +94,7 @@ SHOWN_BAD_LINES = 5
 @click.option("--exporter-field/--no-exporter-field", default=True, help="Element 130 in every record (default: yes).")
 @click.option("--packet-addresses", is_flag=True, help="pkt-srcaddr and pkt-dstaddr in the place of srcaddr, dstaddr.")
 @click.option("--egress-zero-on-reject", is_flag=True, help="egressInterface 0 for rejected flows, as routers do.")
+@click.option("--type-records", is_flag=True, help="Describe the elements of profile aws on the wire (RFC 5610).")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on the last line of standard output.")
 def export(**options: Any) -> None:
     """Send flow-log files to collectors, or write them as IPFIX files.
@@ -139,7 +140,7 @@ def _run(options: dict[str, Any], layout: Any) -> int:
     )
     enricher = _enricher(options)
     destinations = _destinations(options)
-    exporter = FlowExporter(settings, destinations)
+    exporter = FlowExporter(settings, destinations, type_records=options["type_records"])
     wanted = wanted_columns(settings.profile, settings.packet_addresses)
     bad_lines = _BadLines()
 
@@ -208,6 +209,8 @@ def _enterprise_number(options: dict[str, Any]) -> int | None:
     if options["profile"] != "aws":
         if number is not None:
             raise click.UsageError("--enterprise-number goes with --profile aws")
+        if options["type_records"]:
+            raise click.UsageError("--type-records goes with --profile aws: IANA's elements need no description")
         return None
     fault = check_enterprise_number(number)
     if fault:

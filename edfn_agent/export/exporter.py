@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from edfn_agent.enrich import Flows
 from edfn_agent.export import tables
@@ -17,7 +17,7 @@ from edfn_agent.export.rows import RecordMaker, Runs, Settings
 from edfn_agent.export.tables import Tables
 from edfn_agent.export.transports.base import SessionEnded, Transport, TransportDown, TransportFault
 from edfn_agent.inventory.exporters import Exporter
-from ipfix import ExportingProcess, Messages, Records
+from ipfix import ExportingProcess, Messages, Records, Template
 
 FIRST_TEMPLATE_PAUSE = 0.005
 """Seconds between a template that is new to a collector and its first data over UDP: goflow2 decodes with two workers,
@@ -166,6 +166,7 @@ class Destination:
             self._told.clear()
             self._exporters.clear()
         new = False
+        messages: Iterable[Messages]
         now, export_time = self._clock(), int(time.time())
         for exporter, records in runs:
             domain = domains(exporter)
@@ -177,22 +178,30 @@ class Destination:
             moved = before is not None and before.address != exporter.address
             if due or moved:  # to a collector, another address is another exporter, which has announced nothing
                 new = new or moved or exporter.key not in self._told or any(t.id >= 300 for t in due)
-                messages = self.process.announce(
-                    domain, list(wanted.values()), known.all(exporter, domain), now, export_time
-                )
+                messages = self._announcement(domain, list(wanted.values()), known, exporter, now, export_time)
             elif changes > self._told[exporter.key]:
                 news = known.interfaces(exporter, domain, self._told[exporter.key])
-                messages = self.process.data(domain, [news], export_time)
+                messages = [self.process.data(domain, [news], export_time)]
             else:
                 continue
             self._told[exporter.key] = changes
             self._exporters[exporter.key] = exporter
             try:
-                self._hand_over(messages, exporter)
+                for each in messages:
+                    self._hand_over(each, exporter)
             except _Interrupted as interrupted:
                 interrupted.rest, interrupted.handed_over = runs, 0
                 raise
         return new
+
+    def _announcement(
+        self, domain: int, wanted: list[Template], known: Tables, exporter: Exporter, now: float, export_time: int
+    ) -> Iterator[Messages]:
+        """Templates and tables; before them type records, as libfixbuf applies those to templates that come later."""
+        if known.types is not None:
+            yield self.process.announce(domain, [known.types.template], [known.types], now, export_time)
+            wanted = [template for template in wanted if template != known.types.template]
+        yield self.process.announce(domain, wanted, known.all(exporter, domain), now, export_time)
 
     def _hand_over(self, messages: Messages, exporter: Exporter) -> None:
         handed_over = 0
@@ -254,12 +263,16 @@ class FlowExporter:
         destinations: Sequence[Destination],
         worker: int = 0,
         abandoned: threading.Event | None = None,
+        *,
+        type_records: bool = False,
     ) -> None:
+        """`type_records`: say on the wire what the elements of profile aws are (RFC 5610)."""
         self.destinations = destinations
         self.abandoned = abandoned or threading.Event()  # who waits in `send` gives up: another exporter is in force
         self.flows = 0  # flow records handed over to every required destination
         self._maker = RecordMaker(settings)
-        self._tables = Tables()
+        number = settings.enterprise_number if type_records and settings.profile == "aws" else None
+        self._tables = Tables(None if number is None else tables.types(number))
         self._above = worker << WORKER_SHIFT
 
     def domain(self, exporter: Exporter) -> int:

@@ -56,8 +56,12 @@ class EnterpriseElement:
     family: int = 0  # 4 or 6: only in templates of that address family
 
     def element(self, enterprise_number: int) -> InformationElement:
-        return InformationElement(self.name, self.id, self.data_type, pen=enterprise_number)
+        semantics, units = _MEANINGS.get(self.data_type, ("default", ""))
+        return InformationElement(self.name, self.id, self.data_type, enterprise_number, semantics, units)
 
+
+_MEANINGS = {"unsigned8": ("identifier", ""), "unsigned64": ("deltaCounter", "packets")}
+"""Semantics and units by type: small numbers are codes, large ones the packets that a transit gateway lost."""
 
 DOCUMENTATION_NUMBER = 32473
 """RFC 5612: for examples only."""

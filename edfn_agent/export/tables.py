@@ -1,8 +1,9 @@
 """Options tables: what a collector needs to know beside the flows, per exporter.
 
 In: exporters and the interfaces that their flows name. Out: options records: who the exporter is (exporterIPv4Address),
-what its interfaces and its VRF are called, and that nothing was sampled. Fixed-length strings, one purpose a template:
-with anything else nfcapd reads half of them and nfacctd 1.7.7 spins for ever (docs/collectors.md). Never: sending.
+what its interfaces and its VRF are called, that nothing was sampled, and, where it is asked for, what the enterprise
+elements are (RFC 5610). Fixed-length strings, one purpose a template: with anything else nfcapd reads half of them and
+nfacctd 1.7.7 can spin for ever (docs/collectors.md). Never: sending.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 import numpy as np
 
 from edfn_agent.enrich import Interface
+from edfn_agent.export.mapping import ENTERPRISE
 from edfn_agent.inventory.exporters import Exporter
-from ipfix import IANA, Field, OptionsTemplate, Records
+from ipfix import IANA, Field, OptionsTemplate, Records, type_records, type_template
 
 NAME_LENGTH = 64
 """Octets of a name. It is cut to one less, so that a zero always ends it."""
@@ -36,13 +38,23 @@ SAMPLING = OptionsTemplate(
 """One packet in one: Akvorado drops flows whose sampling rate it does not know."""
 
 TEMPLATES = (EXPORTERS, INTERFACES, VRFS, SAMPLING)
+TYPES = type_template(260)
+"""Strings of variable length, the one exception: libfixbuf 2.4.1, which these are for, dies of fixed ones. nfacctd
+takes the records for some of 24 octets, which only disturbs its watch over sequence numbers."""
+
 _SYSTEMATIC_COUNT_BASED = 1  # selectorAlgorithm, RFC 5477 section 8.2.1
+
+
+def types(enterprise_number: int) -> Records:
+    """What every element of profile aws is called and how it is read: the same for all exporters."""
+    return type_records(TYPES, {row.element(enterprise_number): row.description for row in ENTERPRISE})
 
 
 class Tables:
     """The tables of all exporters, as of now, and what came to their interface tables in which order."""
 
-    def __init__(self) -> None:
+    def __init__(self, types: Records | None = None) -> None:
+        self.types = types  # type records, to be sent before the templates whose elements they describe
         self._names: dict[str, dict[int, str]] = {}
         self._changes: dict[str, list[int]] = {}
 

@@ -411,7 +411,7 @@ class Tshark:
                     self.without_template += 1
                 elif name == "_ws.expert" and "/Malformed" in said and "no template found" not in said:
                     self.malformed.append(said)
-                elif not name and re.fullmatch(r"Flow \d+", show):
+                elif not name and re.fullmatch(r"Flow \d+( \[.*\])?", show):
                     self._flow(field, exporter, domain)
 
     def _flow(self, flow: ElementTree.Element, exporter: str | None, domain: int | None) -> None:

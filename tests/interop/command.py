@@ -57,10 +57,14 @@ class Names:
         self.exporters: dict[int, str] = {}  # domain -> address
         self.interfaces: dict[tuple[int, int], str] = {}  # (domain, ifIndex) -> name
         self.sampled: set[int] = set()  # domains that say that nothing was
+        self.types: list[dict[str, bytes]] = []  # what enterprise elements are (RFC 5610)
         for record in shown.options:
             self._add(dict(record))
 
     def _add(self, record: dict[str, bytes]) -> None:
+        if "cflow.information_element_name" in record:
+            self.types.append(record)
+            return
         domain = int.from_bytes(record["cflow.od_id"], "big")
         if "cflow.exporter_addr" in record:
             self.exporters[domain] = str(IPv4Address(record["cflow.exporter_addr"]))

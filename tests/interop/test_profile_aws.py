@@ -13,7 +13,7 @@ import generated
 import oracle
 import pytest
 from capture import messages, options_messages
-from checks import NOT_HERE, SAMPLES, check_nfacctd, check_nfcapd
+from checks import NOT_HERE, SAMPLES, check_nfacctd, check_nfcapd, check_tshark
 from collectors import Nfacctd, Nfcapd, Record, Tshark
 from command import KEYS, Names, export, run
 
@@ -125,3 +125,35 @@ def test_nfcapd_skips_what_it_does_not_know(nfcapd: Nfcapd, tmp_path: Path) -> N
     options = options_messages(messages(tmp_path / "flows.pcap"))
     by_domain = {("127.0.0.1", domain): count for (_, domain), count in options.items()}
     check_nfcapd(nfcapd, expected, names, by_domain)
+
+
+def test_type_records_disturb_nobody_and_say_what_elements_are(
+    nfcapd: Nfcapd, nfacctd: Nfacctd, tmp_path: Path
+) -> None:
+    """pmacct 1.7.7 misreads their length and complains of gaps, and of nothing else."""
+    folder = generated.write(tmp_path / "logs", ok=1000, skipdata=0, nodata=0, files=4)
+    expected = [flow for path in sorted(folder.rglob("*.gz")) for flow in oracle.flows(oracle.lines(path))]
+    capture = tmp_path / "flows.pcap"
+    export(folder, "--output", capture, *AWS, "--type-records", to=[nfcapd, nfacctd])
+    shown = Tshark(capture)
+    names = Names(shown)
+    check_tshark(shown, expected, names)
+    listed = json.loads(run("elements", "--format", "json", "--enterprise-number", str(NUMBER)).stdout)
+    told = Counter(
+        (
+            *(int.from_bytes(one[f"cflow.{key}"], "big") for key in ("private_enterprise_number", *_NUMBERED)),
+            *(one[f"cflow.information_element_{key}"].decode() for key in ("name", "description")),
+        )
+        for one in names.types
+    )
+    kinds = {"unsigned8": 1, "unsigned64": 4, "string": 13, "ipv4Address": 18, "ipv6Address": 19}  # IANA's registry
+    assert told == {
+        (NUMBER, one["id"], kinds[one["type"]], one["name"], one["description"]): len(names.exporters) for one in listed
+    }
+    options = options_messages(messages(capture))
+    by_domain = {("127.0.0.1", domain): count for (_, domain), count in options.items()}
+    check_nfcapd(nfcapd, expected, names, by_domain)
+    check_nfacctd(nfacctd, expected, names, complains=True)
+
+
+_NUMBERED = ("information_element_id", "information_element_data_type")

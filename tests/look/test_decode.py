@@ -116,3 +116,15 @@ def test_a_reader_that_has_seen_enough_is_no_fault(exported: Path) -> None:
     said = (exported / "errors").read_text()
     assert "Broken pipe" not in said
     assert "Traceback" not in said
+
+
+def test_type_records_teach_the_elements(edfn_agent: Run, log: Path, tmp_path: Path) -> None:
+    aws = ["--profile", "aws", "--enterprise-number", "4242"]
+    assert edfn_agent("export", log, "--output", "types.ipfix", *aws, "--type-records").returncode == 0
+    taught = edfn_agent("decode", "types.ipfix")
+    assert 'awsAccountId="123456789012"' in taught.stdout
+    assert "awsVersion=5 " in taught.stdout
+    assert edfn_agent("export", log, "--output", "plain.ipfix", *aws).returncode == 0
+    assert "element_4242_10002=" in edfn_agent("decode", "plain.ipfix").stdout
+    untaught = edfn_agent("export", log, "--output", "no.ipfix", "--type-records")
+    assert (untaught.returncode, "--profile aws" in untaught.stderr) == (2, True)
