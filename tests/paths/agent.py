@@ -141,7 +141,8 @@ class Agent:
         with self.log_path.open("ab") as log:
             environ = {**os.environ, **environment()}
             self.process = subprocess.Popen(self.command("run"), env=environ, stderr=log, stdout=log)
-        until(lambda: self.log.count(" ready") > before, lambda: self.log)
+        until(lambda: self.log.count(" ready") > before or self.process.poll() is not None, lambda: self.log)
+        assert self.process.poll() is None, self.log
         return self
 
     def kill(self) -> None:
