@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 SHOWN_BAD_LINES = 5
 """Malformed lines shown per file; all are counted."""
 
+BATCH_ROWS = 65536
+"""Twice what the service takes at a time: of whole files the work per batch and exporter shows, and nobody waits."""
+
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
@@ -147,7 +150,7 @@ def _run(options: dict[str, Any], layout: Any) -> int:
     def observe(flows: Flows) -> None:
         bad_lines.show(flows.batch.bad_lines)
 
-    pipeline = Pipeline(lambda: Reader(wanted), enricher, exporter, observe=observe)
+    pipeline = Pipeline(lambda: Reader(wanted, batch_rows=BATCH_ROWS), enricher, exporter, observe=observe)
     names = list(files.walk(options["files"]))
     failed: list[tuple[str, str]] = []
     began = time.monotonic()

@@ -168,11 +168,11 @@ def registry(enterprise_number: int | None) -> ElementRegistry:
 
 
 def wanted_columns(profile: str, packet_addresses: bool) -> frozenset[str] | None:
-    """The flow-log fields that a profile needs; None for all (unknown ones too). The rest is not even converted."""
+    """The flow-log fields that a profile needs; None for all (unknown ones too). The rest is checked, not converted."""
     if profile == "aws":
         return None
     packet = {"pkt-srcaddr", "pkt-dstaddr"} if packet_addresses else set()
-    return frozenset(STANDARD_COLUMNS) | ATTRIBUTION_COLUMNS | {"version", "reject-reason", "log-status"} | packet
+    return frozenset(STANDARD_COLUMNS) | ATTRIBUTION_COLUMNS | {"reject-reason"} | packet
 
 
 def standard_fields(

@@ -502,8 +502,9 @@ cdef bint ipv6(const uint8_t *p, uint32_t length, uint8_t *out) noexcept nogil:
 cdef struct Place:
     int job
     bint endpoint
+    int like  # which word most often says the same address; -1: none
     uint64_t maximum
-    void *first  # values (uint64) | family (uint8) | codes (uint32)
+    void *first  # values (uint64) | family (uint8) | codes (uint32); NULL: only checked, not kept
     void *second  # absent (uint8) | v4 (uint32)
     uint8_t *third  # v6
     Table table
@@ -593,7 +594,7 @@ cdef class Scanner:
         dictionary_entries=_columns.DICTIONARY_ENTRIES,
         dictionary_octets=_columns.DICTIONARY_OCTETS,
     ):
-        cdef int i
+        cdef int i, j
         cdef bytes first = columns.words[0].name.encode()
         self.columns = columns
         self.timestamped = timestamped
@@ -616,6 +617,11 @@ cdef class Scanner:
             self.places[i].job = word.job
             self.places[i].maximum = word.maximum
             self.places[i].endpoint = word.endpoint
+            self.places[i].like = -1
+            if word.job == ADDRESS and word.name.startswith("pkt-"):
+                for j in range(self.width):
+                    if columns.words[j].job == ADDRESS and columns.words[j].name == word.name[4:]:
+                        self.places[i].like = j
             if word.status:
                 self.status_place = i
             if word.job == STRING:
@@ -901,12 +907,16 @@ cdef class Scanner:
         memset(group.families, 0, n)
         memset(group.fault, 0, n)
         for c in range(self.width):
-            if self.places[c].job == ADDRESS:
+            if self.places[c].job == ADDRESS and self.places[c].first == NULL:
+                self._check_addresses(&self.places[c], text, <uint32_t> c + self.timestamped)
+            elif self.places[c].job == ADDRESS:
                 self._convert_addresses(&self.places[c], text, <uint32_t> c + self.timestamped)
             elif self.places[c].job == STRING:
                 self._convert_strings(&self.places[c], text, <uint32_t> c + self.timestamped)
                 if self._too_large(c):
                     self.crowded = True
+            elif self.places[c].job != SKIP and self.places[c].first == NULL:
+                self._check_integers(&self.places[c], text, <uint32_t> c + self.timestamped)
             elif self.places[c].job != SKIP:
                 self._convert_integers(&self.places[c], text, <uint32_t> c + self.timestamped)
         for i in range(n):
@@ -1001,6 +1011,65 @@ cdef class Scanner:
                 faults[i] = 1
             v4[i] = value
 
+    cdef void _check_integers(self, Place *place, const uint8_t *text, uint32_t word) noexcept nogil:
+        """As converting them does, for a column that nobody wants."""
+        cdef const uint32_t *first = self.group.first
+        cdef const uint32_t *begin = self.group.begin
+        cdef const uint32_t *ends = self.ends + word
+        cdef const uint32_t *before = ends - 1
+        cdef uint8_t *faults = self.group.fault
+        cdef uint64_t value, upper, maximum = place.maximum
+        cdef uint32_t i, w, e, length, n = self.group.count
+        for i in range(n):
+            w = before[first[i]] + 1 if word else begin[i]
+            while text[w] == 32:
+                w += 1
+            e = ends[first[i]]
+            length = e - w
+            if length == 1 and (text[w] == 45 or (48 <= text[w] <= 57 and maximum >= 9)):
+                continue
+            upper = 0
+            if length > 19 or not number(text + e, min(length, <uint32_t> 16), &value):
+                faults[i] = 1
+            elif length > 16 and not number(text + e - 16, length - 16, &upper):
+                faults[i] = 1
+            elif value + upper * (<uint64_t> 100000000 * <uint64_t> 100000000) > maximum:
+                faults[i] = 1
+
+    cdef void _check_addresses(self, Place *place, const uint8_t *text, uint32_t word) noexcept nogil:
+        """As converting them does, for a column that nobody wants; mostly it says what srcaddr or dstaddr says."""
+        cdef const uint32_t *first = self.group.first
+        cdef const uint32_t *begin = self.group.begin
+        cdef const uint32_t *ends = self.ends + word
+        cdef const uint32_t *before = ends - 1
+        cdef uint8_t *faults = self.group.fault
+        cdef uint8_t *families = self.group.families
+        cdef uint8_t endpoint = 4 if place.endpoint else 0
+        cdef uint8_t v6[16]
+        cdef uint32_t like = 0
+        cdef uint32_t i, w, other, length, value, n = self.group.count
+        if place.like >= 0:
+            like = <uint32_t> place.like + self.timestamped
+        for i in range(n):
+            w = before[first[i]] + 1 if word else begin[i]
+            while text[w] == 32:
+                w += 1
+            length = ends[first[i]] - w
+            if place.like >= 0:
+                other = self.ends[first[i] + like - 1] + 1 if like else begin[i]
+                while text[other] == 32:
+                    other += 1
+                if self.ends[first[i] + like] - other == length and same(text + w, text + other, length):
+                    continue
+            if 7 <= length <= 15 and ipv4(text + w, length, &value):
+                families[i] |= 1 | endpoint
+            elif length == 1 and text[w] == 45:
+                pass
+            elif ipv6(text + w, length, v6):
+                families[i] |= 2 | endpoint
+            else:
+                faults[i] = 1
+
     cdef void _convert_strings(self, Place *place, const uint8_t *text, uint32_t word) noexcept nogil:
         cdef uint32_t *codes = <uint32_t *> place.first + self.rows
         cdef const uint32_t *first = self.group.first
@@ -1041,13 +1110,15 @@ cdef class Scanner:
         self.family[to] = self.family[row]
         for c in range(self.width):
             place = &self.places[c]
+            if place.first == NULL:
+                continue
             if place.job == ADDRESS:
                 (<uint8_t *> place.first)[to] = (<uint8_t *> place.first)[row]
                 (<uint32_t *> place.second)[to] = (<uint32_t *> place.second)[row]
                 memcpy(place.third + 16 * to, place.third + 16 * row, 16)
             elif place.job == STRING:
                 (<uint32_t *> place.first)[to] = (<uint32_t *> place.first)[row]
-            elif place.job != SKIP:
+            else:
                 (<uint64_t *> place.first)[to] = (<uint64_t *> place.first)[row]
                 (<uint8_t *> place.second)[to] = (<uint8_t *> place.second)[row]
 

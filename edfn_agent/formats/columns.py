@@ -42,8 +42,6 @@ March 1973."""
 HEADER_WORDS = frozenset(name.encode() for name in (*BY_NAME, *BY_COLUMN))
 """A line whose first word is one of these may be a header line in mid-file."""
 
-_ALWAYS = frozenset({"srcaddr", "dstaddr"})  # they decide whether a row is a flow, and of which family
-
 _JOBS = {Kind.ADDRESS: ADDRESS, Kind.STRING: STRING, Kind.TIME: TIME}
 
 
@@ -56,20 +54,20 @@ class Word:
     maximum: int = 0
     endpoint: bool = False  # srcaddr or dstaddr: a row without either is no flow
     status: bool = False  # log-status, which a scanner looks at even when it is skipped
-    kept: bool = True  # False: looked at, but not part of the batch
+    kept: bool = True  # False: checked, but not part of the batch
 
 
 def words(layout: Layout, wanted: Collection[str] | None) -> tuple[Word, ...]:
-    """The words of a line of this layout, left to right; what nobody wants is skipped, not checked."""
+    """The words of a line of this layout, left to right. What nobody wants is checked all the same, so that a line is
+    malformed or not whoever reads it; a string cannot be malformed and is skipped."""
     return tuple(_word(field, wanted is None or field.name in wanted) for field in layout.fields)
 
 
 def _word(field: FlowLogField, kept: bool) -> Word:
-    if not kept and field.name not in _ALWAYS:
-        return Word(field.name, SKIP, status=field.name == "log-status", kept=False)
+    job = _JOBS.get(field.kind, INTEGER)
     return Word(
         field.name,
-        _JOBS.get(field.kind, INTEGER),
+        SKIP if job == STRING and not kept else job,
         field.kind.maximum if field.kind.is_integer else 0,
         endpoint=field.name in ("srcaddr", "dstaddr"),
         status=field.name == "log-status",
@@ -114,13 +112,19 @@ class _Pool:
 
 _pool = _Pool()
 
+_OCTETS = {"u8": 8, "?": 1, "u1": 1, "u4": 4, "v6": 16}
+
 _KINDS = {INTEGER: ("u8", "?"), TIME: ("u8", "?"), ADDRESS: ("u1", "u4", "v6"), STRING: ("u4",), SKIP: ()}
+
+
+def _kinds(word: Word) -> tuple[str, ...]:
+    return _KINDS[word.job] if word.kept else ()
 
 
 class Columns:
     """Arrays with room for `capacity` rows, one set per word, handed out when they are full.
 
-    `arrays[i]` are those of word i: values and absent; family, v4 and v6; codes; nothing for a word that is skipped.
+    `arrays[i]` are those of word i: values and absent; family, v4 and v6; codes; nothing for a word that is not kept.
     Before `open` and after `take` there are none: who waits for rows and has none needs no memory.
     """
 
@@ -129,7 +133,7 @@ class Columns:
     def __init__(self, words: Sequence[Word], capacity: int) -> None:
         self.words = words
         self.capacity = capacity
-        self.octets_per_row = 1 + sum({INTEGER: 9, TIME: 9, ADDRESS: 21, STRING: 4}.get(word.job, 0) for word in words)
+        self.octets_per_row = 1 + sum(_OCTETS[kind] for word in words for kind in _kinds(word))
         self.family: NDArray[np.uint8] = _NO_ROWS
         self.arrays: list[tuple[NDArray[Any], ...]] = []
 
@@ -137,7 +141,7 @@ class Columns:
         """Have arrays to fill."""
         rows = self.capacity
         self.family = _pool.take("u1", rows)
-        self.arrays = [tuple(_pool.take(kind, rows) for kind in _KINDS[word.job]) for word in self.words]
+        self.arrays = [tuple(_pool.take(kind, rows) for kind in _kinds(word)) for word in self.words]
 
     def take(self, rows: int, dictionaries: Sequence[Dictionary | None]) -> tuple[dict[str, Column], NDArray[np.uint8]]:
         """The first `rows` rows as columns, and their families."""
@@ -166,7 +170,7 @@ class Columns:
         family = cut(self.family)
         _pool.give("u1", self.family)
         for word, arrays in zip(self.words, self.arrays, strict=True):
-            for kind, array in zip(_KINDS[word.job], arrays, strict=True):
+            for kind, array in zip(_kinds(word), arrays, strict=True):
                 _pool.give(kind, array)
         self.family = _NO_ROWS
         self.arrays = []

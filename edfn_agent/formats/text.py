@@ -167,7 +167,10 @@ class Scanner:
         values = read_words(self.columns.words, data)
         for place, (word, value) in enumerate(zip(self.columns.words, values, strict=True)):
             arrays = self.columns.arrays[place]
-            if word.job == SKIP:
+            if isinstance(value, ipaddress.IPv4Address | ipaddress.IPv6Address):
+                family = value.version
+                endpoint = endpoint or word.endpoint
+            if not word.kept:
                 continue
             if word.job == STRING:
                 assert isinstance(value, bytes)
@@ -176,11 +179,8 @@ class Scanner:
                 assert value is None or isinstance(value, ipaddress.IPv4Address | ipaddress.IPv6Address)
                 arrays[0][row] = 0 if value is None else value.version
                 arrays[1][row] = int(value) if value is not None and value.version == 4 else 0
-                if value is not None:
-                    family = value.version
-                    endpoint = endpoint or word.endpoint
-                    if family == 6:
-                        arrays[2][row] = list(value.packed)
+                if value is not None and value.version == 6:
+                    arrays[2][row] = list(value.packed)
             else:
                 assert value is None or isinstance(value, int)
                 arrays[0][row] = value or 0

@@ -279,15 +279,27 @@ def test_nodata_is_what_a_row_is_whatever_else_it_holds(engine):
     assert (scanner.rows, scanner.nodata, scanner.malformed, scanner.bad) == (1, 1, 1, [(2, 16, 27)])
 
 
-def test_unwanted_columns_are_neither_checked_nor_kept(engine):
-    octets = b"nonsense 10.0.0.1 70000 OK\nnonsense - 1 OK\nnonsense 10.0.0.1 1 NODATA\n"
-    layout = Layout(("version", "srcaddr", "dstport", "log-status"))
-    scanner = scanner_for(engine, layout, wanted={"interface-id", "log-status-not"})
+def test_unwanted_columns_are_checked_and_not_kept(engine):
+    octets = b"".join(
+        (
+            b"2 10.0.0.1 7 10.0.0.1 OK\n",
+            b"2 10.0.0.2 - 10.9.9.9 OK\n",
+            b"- - 1 - OK\n",
+            b"nonsense 10.0.0.1 1 nonsense NODATA\n",
+            b"2 10.0.0.1 70000 10.0.0.1 OK\n",
+            b"2x 10.0.0.1 7 10.0.0.1 OK\n",
+            b"2 10.0.0.1 7 10.0.0.256 OK\n",
+            b"2 10.0.0.1 7 2001:db8::1 OK\n",
+            b"2 10.0.0.x 7 10.0.0.x OK\n",
+        )
+    )
+    layout = Layout(("version", "srcaddr", "dstport", "pkt-srcaddr", "log-status"))
+    scanner = scanner_for(engine, layout, wanted={"interface-id"})
     scanner.scan(octets, 0, len(octets), False)
-    assert (scanner.rows, scanner.without_addresses, scanner.nodata, scanner.malformed) == (1, 1, 1, 0)
+    assert (scanner.rows, scanner.without_addresses, scanner.nodata, scanner.malformed) == (2, 1, 1, 5)
     columns, family = columns_of(scanner)
     assert columns == {}
-    assert family.tolist() == [4]
+    assert family.tolist() == [4, 4]
 
 
 def test_it_stops_when_the_columns_are_full_and_goes_on_where_it_was(engine):
