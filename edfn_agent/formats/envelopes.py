@@ -3,6 +3,7 @@
 In come pieces of octets that begin with a JSON object or array; out go sections of text, one per envelope, with the
 owner and log group it names. Objects may stand back to back, or with whitespace between them; their keys in any order.
 `extractedFields` is ignored in favour of `message`: its keys are whatever somebody called them in a filter pattern.
+What Firehose could not deliver stands in its error output as `rawData`: the record as it came, and it is read as such.
 
 AWS: CloudWatch Logs User Guide, "Real-time processing of log data with subscriptions"; Firehose Developer Guide,
 "Data delivery failure handling".
@@ -10,14 +11,17 @@ AWS: CloudWatch Logs User Guide, "Real-time processing of log data with subscrip
 
 from __future__ import annotations
 
+import base64
 import codecs
 import json
 import re
+import zlib
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from edfn_agent.formats.errors import CorruptInput, TruncatedInput
+from edfn_agent.formats.containers import GZIP_MAGIC
+from edfn_agent.formats.errors import CorruptInput, FormatError, TruncatedInput
 
 MAX_OBJECT = 32 << 20
 """Characters of one object. CloudWatch Logs puts at most a few MiB of events in an envelope (it must fit a Kinesis
@@ -43,7 +47,7 @@ class Met:
     """What else stood there."""
 
     control_messages: int = 0
-    undelivered: int = 0  # records in Firehose's error output
+    undelivered: int = 0  # records in Firehose's error output whose rawData cannot be read
     envelopes: int = 0
     strange: int = 0
     strange_keys: list[str] = field(default_factory=list)  # of the first strange object
@@ -117,7 +121,10 @@ def _objects(text: str, between: re.Pattern[str], met: Met) -> Generator[Section
                 lines = []
             yield _section(found, events)
         elif "rawData" in found and ("errorCode" in found or "attemptsMade" in found):
-            met.undelivered += 1
+            if lines:
+                yield Section(_encode(lines))
+                lines = []
+            yield from _undelivered(found["rawData"], met)
         else:
             if not met.strange:
                 met.strange_keys = list(found)[:8]
@@ -139,6 +146,32 @@ def _section(envelope: dict[str, Any], events: list[Any]) -> Section:
         text = _encode(lines)
         without = len(events) - len(lines)
     return Section(text, owner if type(owner) is str else "", group if type(group) is str else "", without)
+
+
+def _undelivered(raw: Any, met: Met) -> Iterator[Section]:
+    """A record that Firehose could not deliver (base64): bare lines, messages, or an envelope in gzip members."""
+    try:
+        record = base64.b64decode(raw, validate=True)
+        if record.startswith(GZIP_MAGIC):
+            record = _inflated(record)
+        if record.lstrip()[:1] == b"{":
+            yield from sections([record], met)
+            return
+    except (TypeError, ValueError, zlib.error, FormatError):
+        met.undelivered += 1
+        return
+    yield Section(record)
+
+
+def _inflated(members: bytes) -> bytes:
+    parts: list[bytes] = []
+    while members:
+        member = zlib.decompressobj(31)
+        parts.append(member.decompress(members, MAX_OBJECT - sum(map(len, parts)) or 1))
+        if not member.eof:
+            raise CorruptInput(f"gzip: cut off, or more than {MAX_OBJECT >> 20} MiB in one record")
+        members = member.unused_data
+    return b"".join(parts)
 
 
 def _encode(lines: list[str]) -> bytes:

@@ -107,7 +107,7 @@ class Reader:
     """See the module. One thread at a time; each `feed` is used up before the next one begins.
 
     During and after a feed: `tally`, what that delivery held; `by_origin`, the same for each log group, when it was
-    made of envelopes; `control_messages` and `undelivered` (Firehose's error output), which are no log events.
+    made of envelopes; `control_messages` and `undelivered` (in Firehose's error output), which are no log events.
     """
 
     def __init__(
@@ -603,9 +603,7 @@ class Reader:
         if tally.other_log_group:
             raise OtherLogGroup(f"log group {names}: none of its {tally.other_log_group} events is a flow log's")
         if met.undelivered:
-            raise NotAFlowLog(
-                f"error output of Firehose: {met.undelivered} records that it could not deliver, as rawData"
-            )
+            raise NotAFlowLog(f"error output of Firehose: {met.undelivered} records whose rawData cannot be read")
         if met.strange:
             keys = ", ".join(printable(key.encode("utf-8", "replace")) for key in met.strange_keys)
             raise NotAFlowLog(f"JSON, but no log events (keys: {keys})" if keys else "JSON, but no log events")

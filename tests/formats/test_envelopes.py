@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gc
 import gzip
 import json
@@ -157,14 +158,50 @@ def test_an_array_of_objects_is_read_one_by_one(read):
         assert read(text.encode(), chunk=chunk).tally == Counts(flows=5)
 
 
-def test_what_firehose_could_not_deliver_is_recognised(read):
-    text = '{"attemptsMade":4,"errorCode":"Lambda.FunctionError","errorMessage":"x","rawData":"eyJt"}\n'
+def undelivered(record: bytes) -> str:
+    """As Firehose writes what it could not deliver."""
+    return json.dumps(
+        {
+            "attemptsMade": 4,
+            "arrivalTimestamp": 1700000000000,
+            "errorCode": "HttpEndpoint.InvalidStatusCode",
+            "errorMessage": "503",
+            "rawData": base64.b64encode(record).decode(),
+        }
+    )
+
+
+@pytest.mark.parametrize("between", ["", "\n"])
+def test_what_firehose_could_not_deliver_is_read(read, between):
+    member = gzip.compress(envelope(LINE % 4, LINE % 5).encode())
+    records = [
+        json.dumps({"message": LINE % 1}).encode(),
+        f"{LINE % 2}\n{LINE % 3}\n".encode(),
+        member,
+        gzip.compress(CONTROL.encode()) + gzip.compress(envelope(LINE % 6).encode()),
+    ]
+    text = between.join(map(undelivered, records)) + json.dumps({"message": LINE % 7})
+    for chunk in (10, 1 << 20):
+        got = read(text.encode(), chunk=chunk)
+        assert sorted(row["bytes"] for row in got.rows) == [1, 2, 3, 4, 5, 6, 7]
+        assert (got.fault, got.reader.undelivered, got.reader.control_messages) == (None, 0, 1)
+
+
+@pytest.mark.parametrize("raw", [b'{"m', b"\x1f\x8b\x08 damaged", gzip.compress(b"x" * 100)[:-9], None])
+def test_what_firehose_could_not_deliver_and_nobody_can_read(read, raw):
+    text = undelivered(raw) if raw is not None else '{"errorCode":"x","rawData":"%%%"}'
     got = read((text * 3).encode())
     assert isinstance(got.fault, NotAFlowLog)
-    assert str(got.fault) == "error output of Firehose: 3 records that it could not deliver, as rawData"
+    assert str(got.fault) == "error output of Firehose: 3 records whose rawData cannot be read"
     assert got.reader.undelivered == 3
     mixed = read((text + envelope(LINE % 1)).encode())
     assert (mixed.fault, mixed.reader.undelivered, mixed.tally) == (None, 1, Counts(flows=1))
+
+
+def test_a_bomb_that_firehose_could_not_deliver(read, monkeypatch):
+    monkeypatch.setattr(envelopes, "MAX_OBJECT", 1 << 16)
+    got = read(undelivered(gzip.compress(b" " * (1 << 17))).encode())
+    assert str(got.fault) == "error output of Firehose: 1 records whose rawData cannot be read"
 
 
 @pytest.mark.parametrize("chunk", [1, 50, 1 << 20])
