@@ -25,7 +25,8 @@ def lines() -> list[bytes]:
 def product(port: int) -> tuple[Callable[[list[bytes]], None], Callable[[], None]]:
     from edfn_agent.delivery import Delivery, Origin
     from edfn_agent.enrich import Enricher
-    from edfn_agent.export.exporter import Destination, FlowExporter
+    from edfn_agent.export.destination import Destination
+    from edfn_agent.export.exporter import FlowExporter
     from edfn_agent.export.mapping import wanted_columns
     from edfn_agent.export.pace import Pace
     from edfn_agent.export.rows import Settings

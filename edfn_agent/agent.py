@@ -21,7 +21,8 @@ from edfn_agent import __version__
 from edfn_agent.config import Config
 from edfn_agent.delivery import Delivery
 from edfn_agent.enrich import Flows
-from edfn_agent.export.exporter import Destination, FlowExporter
+from edfn_agent.export.destination import Destination
+from edfn_agent.export.exporter import FlowExporter
 from edfn_agent.export.mapping import wanted_columns
 from edfn_agent.export.pace import Pace
 from edfn_agent.export.rows import Settings
@@ -53,10 +54,6 @@ FRESH = 60.0
 
 DEAD_FOR = 15.0
 """Seconds before an account that was not reached is tried again for the sake of a source; discovery tries it too."""
-
-OPTIONAL_PATIENCE = 2.0
-"""Seconds that a collector which is not required may keep the others waiting, each time that it does not answer or
-takes nothing; then it is down for a while, and misses what is sent meanwhile."""
 
 STRANGERS = 100_000
 """Unknown ids remembered, so that an interface that is gone is asked for once and not for ever."""
@@ -185,6 +182,9 @@ class Agent:
             self._figures()  # what the old one has sent to its end
             self._exporter = exporter
             self._totals.clear()
+        if self.stopping.is_set():
+            self._exporter.close()  # the stop may have closed the old one
+            return unchangeable
         self._sources.reconfigure(config)
         self._current.reconfigure(config)
         if self._schedule is not None and config.discovery != before.discovery:
@@ -383,6 +383,7 @@ class Agent:
                 log.info("exporter address mode", collector=transport.name, mode=mode)
             self._add(metrics.messages_sent, transport.name, transport.messages)
             self._add(metrics.send_errors, transport.name, sum(transport.errors.values()))
+            self._add(metrics.records_dropped, transport.name, destination.dropped)
         try:
             metrics.quarantined.set(self._state.quarantine.count())
         except StateError:
@@ -472,13 +473,7 @@ class Agent:
 
         ipfix = config.ipfix
         return Destination(
-            transport_of(
-                where,
-                address_mode=config.exporters.address_mode,
-                tls=tls,
-                report=report,
-                patience=None if collector.required else OPTIONAL_PATIENCE,
-            ),
+            transport_of(where, address_mode=config.exporters.address_mode, tls=tls, report=report),
             max_message_size=ipfix.max_message_size,
             template_refresh=ipfix.template_refresh,
             pace=Pace(ipfix.records_per_second / max(1, self.workers), sleep=self._wait_for_collector),

@@ -14,7 +14,8 @@ from collections.abc import Callable
 
 from edfn_agent.delivery import Delivery, Outcome
 from edfn_agent.enrich import Enricher, Flows
-from edfn_agent.export.exporter import FlowExporter, Stopped
+from edfn_agent.export.destination import Stopped
+from edfn_agent.export.exporter import FlowExporter
 from edfn_agent.formats.batch import Counts, FlowBatch
 from edfn_agent.formats.errors import FormatError, OtherLogGroup
 from edfn_agent.formats.reader import Reader

@@ -106,6 +106,15 @@ class ExportingProcess:
                 raise _unannounced(domain, records.template)
         return self._pack(state, domain, runs, export_time)
 
+    def skip(self, domain: int, records: int) -> None:
+        """Leave out so many data records that had to be given up: the next message shows the gap, so that the collector
+        knows of the loss. Where templates are sent again at all they are due now: some collectors take a wide gap for
+        a restart and forget them."""
+        state = self._domain(domain)
+        state.sequence = (state.sequence + records) & 0xFFFFFFFF
+        if self.template_refresh is not None:
+            state.sent = {id: (template, float("-inf")) for id, (template, _) in state.sent.items()}
+
     def restart(self) -> None:
         """A new transport session: sequence numbers begin at 0 and every template must be announced again."""
         for state in self._domains.values():

@@ -12,7 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from edfn_agent.enrich import Enricher
-    from edfn_agent.export.exporter import Destination
+    from edfn_agent.export.destination import Destination
     from edfn_agent.export.transports import AddressMode
     from edfn_agent.formats.batch import BadLine
 
@@ -236,7 +236,7 @@ def _enricher(options: dict[str, Any]) -> Enricher:
         raise click.UsageError(f"--exporter: {error}") from None
     if not options["inventory"]:
         return Enricher(MappedDirectory(addresses, default))
-    from edfn_agent.inventory.surroundings import InventoryError, from_file
+    from edfn_agent.inventory.file import InventoryError, from_file
 
     try:
         return from_file(options["inventory"], addresses, default, names=options["profile"] == "aws")
@@ -245,7 +245,7 @@ def _enricher(options: dict[str, Any]) -> Enricher:
 
 
 def _destinations(options: dict[str, Any]) -> list[Destination]:
-    from edfn_agent.export.exporter import Destination
+    from edfn_agent.export.destination import Destination
     from edfn_agent.export.pace import Pace
     from edfn_agent.export.transports import file_transport, parse_collector, transport_of
 

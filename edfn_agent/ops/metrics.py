@@ -99,6 +99,15 @@ class Metrics:
             )
         )
 
+        self.records_dropped = Labelled(
+            Counter(
+                "edfn_records_dropped_total",
+                "Flow records not sent to a collector that is not required and did not keep up, by collector.",
+                ["collector"],
+                registry=registry,
+            )
+        )
+
     def _delivered(self, registry: CollectorRegistry) -> None:
         self.deliveries = Counter(
             "edfn_deliveries_total",

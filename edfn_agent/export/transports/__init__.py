@@ -43,19 +43,13 @@ def transport_of(
     address_mode: AddressMode = "auto",
     tls: TlsSettings | None = None,
     report: Report | None = None,
-    patience: float | None = None,
 ) -> Transport:
-    """The transport to a collector, not yet open. What the collector's scheme has no use for is ignored.
-
-    `patience`: seconds to wait for a stream's collector to answer or to take something, where that is not as usual.
-    """
+    """The transport to a collector, not yet open. What the collector's scheme has no use for is ignored."""
     if collector.scheme == "udp":
         return UdpTransport(collector, address_mode=address_mode, report=report)
     from edfn_agent.export.transports.tcp import TcpTransport
 
-    if patience is None:
-        return TcpTransport(collector, tls=tls)
-    return TcpTransport(collector, tls=tls, connect_timeout=patience, stalled_after=patience)
+    return TcpTransport(collector, tls=tls)
 
 
 def file_transport(path: Path) -> Transport:
