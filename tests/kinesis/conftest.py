@@ -24,6 +24,8 @@ from urllib.parse import parse_qsl
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parents[2]))  # `tests.service`, however pytest was started
+
 from edfn_agent.inputs.kinesis import java
 
 KINESIS_LOCAL = "kinesis-local@0.6.2"
@@ -88,7 +90,7 @@ def aws(real_daemon: java.Installation) -> Iterator[str]:
     if importlib.util.find_spec("ministack") is None or importlib.util.find_spec("cbor2") is None:
         missing("needs ministack and cbor2: pip install ministack cbor2")
     port = free_port()
-    environment = {**os.environ, "BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port)}
+    environment = {**os.environ, "BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "MINISTACK_ACCOUNT_ID": ACCOUNT}
     process = subprocess.Popen(
         [sys.executable, "-m", "ministack"],
         env=environment,
@@ -155,11 +157,12 @@ def client(service: str, url: str, account: str = ACCOUNT) -> Any:
 
 
 class Sts(ThreadingHTTPServer):
-    """AssumeRole as AWS answers it, with keys that the emulators take for the role's. Keeps what it was asked."""
+    """AssumeRole and GetCallerIdentity as AWS answers them, with keys that the emulators take for the role's account.
+    Keeps what AssumeRole was asked."""
 
     def __init__(self) -> None:
         self.asked: list[dict[str, str]] = []
-        super().__init__(("127.0.0.1", 0), _AssumeRole)
+        super().__init__(("127.0.0.1", 0), _Answers)
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @property
@@ -167,18 +170,26 @@ class Sts(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
 
-class _AssumeRole(BaseHTTPRequestHandler):
+class _Answers(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         sts = self.server
         assert isinstance(sts, Sts)
         asked = dict(parse_qsl(self.rfile.read(int(self.headers["Content-Length"])).decode()))
-        sts.asked.append(asked)
-        expires = datetime.now(UTC) + timedelta(seconds=int(asked["DurationSeconds"]))
+        key = self.headers["Authorization"].partition("Credential=")[2].partition("/")[0]
+        if asked["Action"] == "AssumeRole":
+            sts.asked.append(asked)
+            expires = datetime.now(UTC) + timedelta(seconds=int(asked["DurationSeconds"]))
+            result = (
+                f"<Credentials><AccessKeyId>{asked['RoleArn'].split(':')[4]}</AccessKeyId>"
+                "<SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken>"
+                f"<Expiration>{expires:%Y-%m-%dT%H:%M:%SZ}</Expiration></Credentials>"
+            )
+        else:
+            result = f"<UserId>u</UserId><Account>{key}</Account><Arn>arn:aws:iam::{key}:user/edfn</Arn>"
+        name = asked["Action"]
         body = (
-            '<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>'
-            f"<AccessKeyId>{asked['RoleArn'].split(':')[4]}</AccessKeyId><SecretAccessKey>s</SecretAccessKey>"
-            f"<SessionToken>t</SessionToken><Expiration>{expires:%Y-%m-%dT%H:%M:%SZ}</Expiration>"
-            "</Credentials></AssumeRoleResult></AssumeRoleResponse>"
+            f'<{name}Response xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><{name}Result>{result}</{name}Result>'
+            f"</{name}Response>"
         ).encode()
         self.send_response(200)
         self.send_header("Content-Type", "text/xml")
