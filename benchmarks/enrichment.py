@@ -17,10 +17,12 @@ from edfn_agent.enrich import Enricher
 from edfn_agent.export.mapping import wanted_columns
 from edfn_agent.formats.batch import FlowBatch
 from edfn_agent.formats.reader import Reader
+from edfn_agent.inventory.directory import InventoryDirectory
 from edfn_agent.inventory.exporters import Exporters
+from edfn_agent.inventory.file import stateless_indexes
 from edfn_agent.inventory.mapped import DEFAULT_POOL
 from edfn_agent.inventory.model import Interface, InternetGateway, Route, RouteTable, Snapshot, Subnet, Vpc
-from edfn_agent.inventory.surroundings import InventoryDirectory, InventorySurroundings, stateless_indexes
+from edfn_agent.inventory.surroundings import InventorySurroundings
 
 VPCS, PER_VPC, RECORDS, ROUNDS = 500, 100, 400_000, 7
 V2 = (

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,35 +64,57 @@ class Surroundings(Protocol):
     """An inventory, seen from the rows of a batch: the other side of each flow, its direction, and names."""
 
     def bind(self, slots: Slots) -> None:
-        """Called once, before the first batch, with the numbers that interfaces have in arrays."""
+        """Called once, before the first batch: the interfaces that it speaks of get their numbers."""
 
-    def look(self, batch: FlowBatch, own: NDArray[np.uint32], direction: NDArray[np.uint8] | None) -> Around: ...
+    def look(
+        self, batch: FlowBatch, own: NDArray[np.uint32], facts: NDArray[np.void], direction: NDArray[np.uint8] | None
+    ) -> Around:
+        """`own` and `facts` are the slots of the rows' own interfaces, and what Slots has of those."""
+
+
+NOBODY = -1
 
 
 class Slots:
-    """Interfaces met so far, by a small number each, so that arrays can speak of them. Slot 0 is no interface."""
+    """Interfaces met so far, by a small number each, so that arrays can speak of them. Slot 0 is no interface.
+
+    What a row needs to know of an interface lies side by side, because that is one access to memory.
+    """
+
+    FACTS = np.dtype([("index", np.uint32), ("told", np.int32), ("primary", np.uint32), ("place", np.uint32)])
+    """ifIndex; an exporter whose interface table has it, or NOBODY; its primary IPv4 address and the place it is in,
+    both 0 where no inventory knows it (the numbers of places are the inventory's own)."""
 
     def __init__(self) -> None:
-        self.interfaces: list[Interface] = [NO_INTERFACE]
-        self._by_index: dict[int, int] = {0: 0}
-        self._indexes = np.zeros(64, np.uint32)
+        self.interfaces: list[Interface] = []
+        self._by_index: dict[int, int] = {}
+        self._facts = np.zeros(64, self.FACTS)
+        self.of(NO_INTERFACE)
 
     def __len__(self) -> int:
         return len(self.interfaces)
 
-    def of(self, interface: Interface) -> int:
+    def of(self, interface: Interface, primary: int = 0, place: int = 0) -> int:
         slot = self._by_index.get(interface.index)
         if slot is None:
-            slot = self._by_index[interface.index] = len(self.interfaces)
-            self.interfaces.append(interface)
-            if slot >= len(self._indexes):
-                self._indexes = np.concatenate([self._indexes, np.zeros_like(self._indexes)])
-            self._indexes[slot] = interface.index
+            slot = self._by_index[interface.index] = self.another(interface, primary, place)
         return slot
 
-    def indexes(self, slots: NDArray[np.uint32]) -> NDArray[np.uint32]:
-        """The ifIndex of each row."""
-        return self._indexes.take(slots)
+    def another(self, interface: Interface, primary: int = 0, place: int = 0) -> int:
+        """A slot of its own for an interface that may have one: to tell apart what lies behind it."""
+        slot = len(self.interfaces)
+        self.interfaces.append(interface)
+        if slot >= len(self._facts):
+            self._facts = np.concatenate([self._facts, np.zeros_like(self._facts)])
+        self._facts[slot] = (interface.index, NOBODY, primary, place)
+        return slot
+
+    def facts(self, slots: NDArray[np.uint32]) -> NDArray[np.void]:
+        """FACTS of each row's interface."""
+        return self._facts.take(slots)
+
+    def tell(self, slot: int, exporter: int) -> None:
+        self._facts["told"][slot] = exporter
 
 
 @dataclass(slots=True)
@@ -113,18 +135,19 @@ class Flows:
 class CodeTable:
     """A number for each value of a dictionary column, worked out when the value is first seen."""
 
-    def __init__(self, work: Callable[[str], int]) -> None:
+    def __init__(self, work: Callable[[str], int], absent: int = 0) -> None:
         self._work = work
+        self._absent = np.array([absent], np.uint32)
         self._tables: weakref.WeakKeyDictionary[Dictionary, NDArray[np.uint32]] = weakref.WeakKeyDictionary()
 
     def take(self, column: StringColumn) -> NDArray[np.uint32]:
-        """The number of each row; 0 where the value is absent."""
+        """The number of each row; `absent` where there is no value."""
         values = column.dictionary.values
         table = self._tables.get(column.dictionary)
         if table is None or len(table) < len(values):
             known = 1 if table is None else len(table)
             fresh = [self._work(value.decode("utf-8", "replace")) for value in values[known:]]
-            old = np.zeros(1, np.uint32) if table is None else table
+            old = self._absent if table is None else table
             table = np.concatenate([old, np.array(fresh, np.uint32)])
             self._tables[column.dictionary] = table
         return table.take(column.codes)
@@ -141,8 +164,7 @@ class Enricher:
         self._slots = Slots()
         if surroundings is not None:
             surroundings.bind(self._slots)
-        self._told = np.full(64, -1, np.int32)  # slot -> exporter whose interface table has it, -1 none
-        self._told_elsewhere: set[tuple[int, int]] = set()
+        self._told: set[tuple[int, int]] = set()
         # in the order of trust; what one leaves open the next decides
         self._by_column = {
             "vpc-id": CodeTable(self._code(directory.exporter_of_vpc)),
@@ -152,7 +174,9 @@ class Enricher:
         }
         self._by_unknown_vpc = CodeTable(self._code(directory.exporter_of_unknown_vpc))
         self._own = CodeTable(lambda name: self._slots.of(self._directory.interface(name)))
-        self._direction = CodeTable(lambda value: {"ingress": INGRESS, "egress": EGRESS}.get(value, UNKNOWN_DIRECTION))
+        self._direction = CodeTable(
+            lambda value: {"ingress": INGRESS, "egress": EGRESS}.get(value, UNKNOWN_DIRECTION), UNKNOWN_DIRECTION
+        )
         # by origin; as many as there are flow logs and log groups
         self._origin_codes: dict[Origin, int] = {}
         self._owned: dict[Origin, tuple[int, frozenset[int]]] = {}
@@ -244,11 +268,7 @@ class Enricher:
 
     def _stated_direction(self, batch: FlowBatch) -> NDArray[np.uint8] | None:
         column = batch.strings("flow-direction")
-        if column is None:
-            return None
-        known = self._direction.take(column).astype(np.uint8)
-        known[column.codes == 0] = UNKNOWN_DIRECTION
-        return known
+        return None if column is None else self._direction.take(column).astype(np.uint8)
 
     def _interfaces_of(self, flows: Flows) -> None:
         batch = flows.batch
@@ -256,52 +276,67 @@ class Enricher:
         if own_column is None:
             return
         own = self._own.take(own_column)
+        near = self._slots.facts(own)
         far: NDArray[np.uint32] | None = None
         pair = batch.strings("tgw-pair-attachment-id")
         if pair is not None:
             far = self._own.take(pair)
         elif self._surroundings is not None:
-            around = self._surroundings.look(batch, own, flows.direction)
+            around = self._surroundings.look(batch, own, near, flows.direction)
             far, flows.direction = around.far, around.direction
             flows.extras = {**around.extras, **self._vpc_names(flows.exporter)} if around.extras else {}
-        news = self._news(flows.exporter, own)
-        own_index = self._slots.indexes(own)
-        if far is None:
-            far_index = np.zeros(batch.rows, np.uint32)
-        else:
-            news += self._news(flows.exporter, far)
-            far_index = self._slots.indexes(far)
-        if flows.direction is None:
-            # a flow seen at an interface, which way unknown: it came in there, as far as anybody can tell
-            flows.ingress, flows.egress = own_index, far_index
-        else:
-            out = flows.direction == EGRESS
-            flows.ingress, flows.egress = np.where(out, far_index, own_index), np.where(out, own_index, far_index)
-        flows.new_interfaces = news
+        flows.ingress, flows.egress = near["index"], np.zeros(batch.rows, np.uint32)
+        flows.new_interfaces = self._news(flows.exporter, own, near)
+        if far is not None:
+            beyond = self._slots.facts(far)
+            flows.egress = beyond["index"]
+            flows.new_interfaces += self._news(flows.exporter, far, beyond)
+        # a flow seen at an interface, which way unknown: it came in there, as far as anybody can tell
+        if flows.direction is not None:
+            flows.ingress, flows.egress = swapped(flows.direction == EGRESS, flows.ingress, flows.egress)
 
     def _vpc_names(self, exporter: NDArray[np.uint16]) -> dict[str, StringColumn]:
         values = self._names.values
         values.extend(each.name.encode() for each in self.exporters[len(values) - 1 :])
         return {"awsVpcName": StringColumn(exporter.astype(np.uint32) + np.uint32(1), self._names)}
 
-    def _news(self, exporter: NDArray[np.uint16], slots: NDArray[np.uint32]) -> list[tuple[int, Interface]]:
+    def _news(
+        self, exporter: NDArray[np.uint16], slots: NDArray[np.uint32], facts: NDArray[np.void]
+    ) -> list[tuple[int, Interface]]:
         """Interfaces that the exporters of these rows have not told of yet."""
-        if len(self._slots) > len(self._told):
-            grown = np.full(2 * len(self._slots), -1, np.int32)
-            grown[: len(self._told)] = self._told
-            self._told = grown
-        odd = (self._told.take(slots) != exporter) & (slots != 0)
+        odd = (facts["told"] != exporter) & (slots != 0)
         if not odd.any():
             return []
         rows = np.flatnonzero(odd)
         news = []
         for pair in np.unique(exporter[rows].astype(np.uint64) << np.uint64(32) | slots[rows]).tolist():
             code, slot = pair >> 32, pair & 0xFFFFFFFF
-            if (code, slot) in self._told_elsewhere or self._told[slot] == code:
-                continue
-            if self._told[slot] < 0:
-                self._told[slot] = code
-            else:
-                self._told_elsewhere.add((code, slot))
-            news.append((code, self._slots.interfaces[slot]))
+            self._slots.tell(slot, code)
+            interface = self._slots.interfaces[slot]
+            if (code, interface.index) not in self._told:
+                self._told.add((code, interface.index))
+                news.append((code, interface))
         return news
+
+
+def chosen(first: NDArray[np.bool_], a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+    """`a` where `first`, else `b`; of unsigned integers. np.where branches for each row, which costs a random `first`
+    several times as much."""
+    change = _difference(first, a, b)
+    change ^= b
+    return change
+
+
+def swapped(where: NDArray[np.bool_], a: NDArray[Any], b: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """`a` and `b`, in the rows `where` the other way round; of unsigned integers."""
+    change = _difference(where, a, b)
+    return a ^ change, b ^ change
+
+
+def _difference(where: NDArray[np.bool_], a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+    """The bits in which `a` and `b` differ, in the rows `where`."""
+    mask = where.astype(a.dtype)
+    np.negative(mask, out=mask)  # all bits or none
+    change: NDArray[Any] = a ^ b
+    change &= mask if a.ndim == 1 else mask[:, None]
+    return change

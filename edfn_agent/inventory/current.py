@@ -19,11 +19,12 @@ from edfn_agent.delivery import Origin
 from edfn_agent.enrich import Enricher
 from edfn_agent.formats.layout import Layout
 from edfn_agent.inputs import keys
+from edfn_agent.inventory.directory import InventoryDirectory
 from edfn_agent.inventory.exporters import Exporters, configured_addresses
 from edfn_agent.inventory.model import Snapshot, changes
 from edfn_agent.inventory.sources import EnabledInputs, SourcePlan
 from edfn_agent.inventory.stored import stored_snapshot
-from edfn_agent.inventory.surroundings import InventoryDirectory, InventorySurroundings
+from edfn_agent.inventory.surroundings import InventorySurroundings
 from edfn_agent.numbers import stable_number
 from edfn_agent.state import State, StateError
 

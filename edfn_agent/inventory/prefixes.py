@@ -103,28 +103,39 @@ class Tables:
         self, tables: Sequence[tuple[Sequence[int], Sequence[int]]], dtype: type[np.uint32 | np.uint64]
     ) -> None:
         few = [len(starts) <= self.COMPARED for starts, _ in tables]
-        width = max((len(starts) for (starts, _), small in zip(tables, few, strict=True) if small), default=1)
-        most = np.iinfo(dtype).max
+        self._width = max((len(starts) for (starts, _), small in zip(tables, few, strict=True) if small), default=1)
         # the first stretch begins at 0 and need not be compared with
-        self._starts = np.full((max(0, width - 1), len(tables)), most, dtype)
-        self._numbers = np.zeros((len(tables), width), np.uint32)
-        self._large = {place: table for place, (table, small) in enumerate(zip(tables, few, strict=True)) if not small}
+        self._starts = np.full((self._width - 1, len(tables)), np.iinfo(dtype).max, dtype)
+        self._numbers = np.zeros((len(tables), self._width), np.uint32)
         for place, ((starts, numbers), small) in enumerate(zip(tables, few, strict=True)):
             if small:
                 self._starts[: len(starts) - 1, place] = starts[1:]
                 self._numbers[place] = numbers[-1]
                 self._numbers[place, : len(numbers)] = numbers
-        self._width = width
+        large = [(place, *table) for place, (table, small) in enumerate(zip(tables, few, strict=True)) if not small]
+        self._is_large = ~np.array(few)
+        # of the large ones each stretch is a key: the place, then the rank of where it begins among all that begin
+        self._firsts = np.unique(np.array([start for _, starts, _ in large for start in starts], dtype))
+        self._keys = np.array(
+            [
+                place << 32 | rank
+                for place, starts, _ in large
+                for rank in np.searchsorted(self._firsts, np.array(starts, dtype)).tolist()
+            ],
+            np.uint64,
+        )
+        self._answers = np.array([number for _, _, numbers in large for number in numbers], np.uint32)
 
     def find(self, places: NDArray[np.uint32], values: NDArray[np.uint32] | NDArray[np.uint64]) -> NDArray[np.uint32]:
         """The answer of table `places[i]` for `values[i]`."""
-        at = places.astype(np.intp) * self._width
+        place = places.astype(np.intp)
+        at = place * self._width
         for starts in self._starts:
-            at += values >= starts.take(places)
+            at += values >= starts.take(place)
         found = self._numbers.reshape(-1).take(at)
-        for place, (firsts, numbers) in self._large.items():
-            rows = np.flatnonzero(places == place)
-            if len(rows):
-                chosen = np.searchsorted(np.array(firsts, values.dtype), values[rows], side="right") - 1
-                found[rows] = np.array(numbers, np.uint32)[chosen]
+        if len(self._keys):
+            rows = np.flatnonzero(self._is_large.take(place))
+            rank = np.searchsorted(self._firsts, values[rows], side="right") - 1
+            key = places[rows].astype(np.uint64) << np.uint64(32) | rank.astype(np.uint64)
+            found[rows] = self._answers.take(np.searchsorted(self._keys, key, side="right") - 1)
         return found

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edfn_agent.cli import main
+from edfn_agent.inventory.file import stateless_indexes
 from edfn_agent.inventory.model import (
     Endpoint,
     Instance,
@@ -28,7 +29,6 @@ from edfn_agent.inventory.model import (
     Vpc,
 )
 from edfn_agent.inventory.prefixes import PrefixTable
-from edfn_agent.inventory.surroundings import stateless_indexes
 
 from ..export.conftest import read_messages
 
