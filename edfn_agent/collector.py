@@ -175,7 +175,8 @@ class Listener:
                 octets, address = self._socket.recvfrom(_LARGEST)
             except BlockingIOError:
                 return
-            yield self._decode(octets, str(address[0]), address)
+            if octets:  # an empty datagram asks whether anybody listens
+                yield self._decode(octets, str(address[0]), address)
             if until():
                 return
 
