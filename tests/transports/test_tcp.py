@@ -474,6 +474,41 @@ def test_mutual_tls_without_the_right_certificate_is_noticed(
     assert peer.received == b""
 
 
+def test_tls_renewed_files_are_read_with_the_next_connection(authority: Authority, stranger: Authority) -> None:
+    """The agent's certificate and key, and the authority's: half written they are waited for."""
+    peer = Peer.__new__(Peer)
+    Peer.__init__(
+        peer,
+        *[lambda sock: peer.read_to_end(sock)] * 2,
+        context=server(authority.certify("mutual.example"), authority.file),
+    )
+    before = stranger.certify("agent.example")
+    certificate, key = (Path(authority.folder, name) for name in ("renewed.crt", "renewed.key"))
+    ca = Path(authority.folder, "trusted.crt")
+    ca.write_bytes(Path(authority.file).read_bytes())
+    for file, old in ((certificate, before[0]), (key, before[1])):
+        file.write_bytes(Path(old).read_bytes())
+    transport = tls(peer.port, TlsSettings(str(ca), str(certificate), str(key)))
+    with pytest.raises(TransportDown):
+        transport.open()  # a stranger's
+        for _ in range(100):
+            transport.send(messages(100), None)
+            transport.drain(0.1)
+    after = authority.certify("agent.example")
+    certificate.write_bytes(Path(after[0]).read_bytes())
+    with pytest.raises(TransportDown, match="the key does not belong to the certificate"):
+        transport.open()
+    key.write_bytes(Path(after[1]).read_bytes())
+    ca.write_bytes(b"")
+    with pytest.raises(TransportDown, match=r"trusted\.crt: no PEM certificate"):
+        transport.open()
+    ca.write_bytes(Path(authority.file).read_bytes())
+    octets = deliver(transport)
+    peer.join()
+    assert bytes(peer.received) == octets
+    assert transport.errors["certificate"] == 2
+
+
 def test_tls_files_that_cannot_be_used_are_faults(authority: Authority, tmp_path: Path) -> None:
     certificate, key = authority.certify("one.example")
     other = authority.certify("two.example")[1]

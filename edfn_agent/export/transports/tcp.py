@@ -94,8 +94,14 @@ class TcpTransport:
 
     def open(self) -> None:
         self._drop()
-        if self._tls is not None and self._context is None:
-            self._context = _context(self.name, self._tls)
+        if self._tls is not None:  # read anew for each connection: certificates are renewed without a word to the agent
+            try:
+                self._context = _context(self.name, self._tls)
+            except TransportFault as error:
+                if self._context is None:
+                    raise
+                # they were right once: a renewal that is half written, and mends itself
+                raise self._down("certificate", str(error).removeprefix(f"{self.name}: ")) from error
         try:
             endpoints = self._resolver(self.collector)
         except OSError as error:
@@ -240,7 +246,7 @@ def _context(name: str, tls: TlsSettings) -> ssl.SSLContext:
     if tls.ca_file is not None:
         try:
             context = _trusting(context, tls.ca_file)
-        except (ssl.SSLError, OSError) as error:
+        except (ssl.SSLError, OSError, ValueError) as error:  # ValueError: nothing in it
             raise TransportFault(f"{name}: ca_file {tls.ca_file}: {_file_reason(error)}") from error
     if tls.certificate is not None:
         try:
@@ -278,6 +284,8 @@ def _file_reason(error: Exception) -> str:
         if error.reason == "KEY_VALUES_MISMATCH":
             return "the key does not belong to the certificate"
         return f"no PEM certificate or key can be read from it ({error.reason or error})"
+    if isinstance(error, ValueError):
+        return f"no PEM certificate can be read from it ({error})"
     return str(error)
 
 
