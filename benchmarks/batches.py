@@ -32,6 +32,7 @@ def product(port: int) -> tuple[Callable[[list[bytes]], None], Callable[[], None
     from edfn_agent.export.rows import Settings
     from edfn_agent.export.transports import UdpTransport, parse_collector
     from edfn_agent.formats.reader import Reader
+    from edfn_agent.garbage import expect_many_objects
     from edfn_agent.inventory.mapped import MappedDirectory, read_map
     from edfn_agent.pipeline import Pipeline
 
@@ -40,6 +41,8 @@ def product(port: int) -> tuple[Callable[[list[bytes]], None], Callable[[], None
     directory = MappedDirectory(read_map(DATA / "map.json"))
     pipeline = Pipeline(lambda: Reader(wanted_columns("standard", False)), Enricher(directory), exporter)
     origin = Origin("cloudwatch_logs", "group", "123456789012", "us-east-1", "group")
+
+    expect_many_objects()  # as the service does
 
     def take(batch: list[bytes]) -> None:
         text = b"\n".join(batch)

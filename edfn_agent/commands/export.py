@@ -131,6 +131,7 @@ def _run(options: dict[str, Any], layout: Any) -> int:
     from edfn_agent.export.rows import Settings
     from edfn_agent.export.transports.base import TransportError
     from edfn_agent.formats.reader import Reader
+    from edfn_agent.garbage import expect_many_objects
     from edfn_agent.inputs import files
     from edfn_agent.pipeline import Pipeline
 
@@ -151,6 +152,7 @@ def _run(options: dict[str, Any], layout: Any) -> int:
         bad_lines.show(flows.batch.bad_lines)
 
     pipeline = Pipeline(lambda: Reader(wanted, batch_rows=BATCH_ROWS), enricher, exporter, observe=observe)
+    expect_many_objects()
     names = list(files.walk(options["files"]))
     failed: list[tuple[str, str]] = []
     began = time.monotonic()

@@ -91,6 +91,7 @@ def _work(config: Config, path: Path, worker: int, signals: _Signals, worker_of_
     import structlog
 
     from edfn_agent.agent import Agent
+    from edfn_agent.garbage import expect_many_objects
     from edfn_agent.ops.http import ListenError, Readiness, StatusServer
     from edfn_agent.ops.notify import Notifier, Watchdog
     from edfn_agent.state import StateError
@@ -133,6 +134,7 @@ def _work(config: Config, path: Path, worker: int, signals: _Signals, worker_of_
     while starting.is_alive() and not signals.stop.is_set():
         starting.join(0.1)
     if agent.started:
+        expect_many_objects()
         notifier.ready("reading")
         say_ready()
         log.info("ready")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from gzip import BadGzipFile
 from typing import BinaryIO, Protocol, cast
 
@@ -79,9 +79,9 @@ class Chunks:
 
     __slots__ = ("_at", "_chunk", "_chunks", "_delivery")
 
-    def __init__(self, delivery: Delivery) -> None:
+    def __init__(self, delivery: Delivery, chunks: Iterable[bytes]) -> None:
         self._delivery = delivery
-        self._chunks = iter(delivery.chunks())
+        self._chunks = iter(chunks)
         self._chunk: bytes | bytearray | memoryview = b""
         self._at = 0
 

@@ -189,7 +189,11 @@ class Reader:
         self._line = self._shown = self._barren = self._readable = 0
         self._headed = False
         self._first_bad = self._hint = ""
-        self._unwrap(Chunks(delivery), 0)
+        chunks = delivery.chunks()
+        if type(chunks) is list and len(chunks) == 1 and type(chunks[0]) is bytes and _is_plain(chunks[0]):
+            self._whole(chunks[0])
+        else:
+            self._unwrap(Chunks(delivery, chunks), 0)
 
     def flush(self, give: Give) -> None:
         """Give out all rows that wait, and counts that no batch has carried yet (in a batch without rows)."""
@@ -232,6 +236,15 @@ class Reader:
                 raise NotAFlowLog(kind)
             self._text(source, start, stop)
             self._judge_text(stop > start)
+
+    def _whole(self, text: bytes) -> None:
+        """Lines that are in memory, all of them, are read where they lie: there may be thousands of pages a second with
+        an event or two in each."""
+        self._delivery.octets += len(text)
+        self._open(self._origin)
+        self._lines(text, 0, len(text), True)
+        if not self.tally.flows:
+            self._judge_text(True)
 
     def _text(self, source: Source, start: int, stop: int) -> None:
         """Lines, the first of which are in the window. What is not a whole line yet goes to the window's front."""
@@ -636,6 +649,14 @@ def _looks_like_a_flow_log(line: bytes, found: list[bytes]) -> bool:
 
 def _first_lines(text: bytes) -> list[bytes]:
     return [line[:MAX_LINE] for line in text.split(b"\n", LOOKED_AT)[:LOOKED_AT]]
+
+
+def _is_plain(text: bytes) -> bool:
+    """Whether what is there can be nothing but lines: a number or the name of a field comes first, and it is no tar."""
+    return text[:1] in _BEGINNINGS and text[257:262] != b"ustar"
+
+
+_BEGINNINGS = frozenset(b"%c" % octet for octet in b"0123456789abcdefghijklmnopqrstuvwxyz")
 
 
 _NOTHING = Counts()  # compared with, never changed

@@ -84,7 +84,7 @@ def test_no_octet_is_lost_at_the_limit_of_a_piece(monkeypatch, make_delivery, pi
     octets = gzip.compress(b"x" * size) + gzip.compress(bytes(range(256)) * (size // 256 + 1))
     for chunk in (1, 7, 10_000):
         delivery, _ = make_delivery(octets, chunk)
-        source, view, got = Gunzip(Chunks(delivery)), memoryview(bytearray(piece)), b""
+        source, view, got = Gunzip(Chunks(delivery, delivery.chunks())), memoryview(bytearray(piece)), b""
         while given := source.readinto(view):
             assert 0 < given <= piece
             got += view[:given]
