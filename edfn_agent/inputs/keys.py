@@ -8,7 +8,7 @@ neither says stays unknown: the octets themselves tell what they are.
     [prefix/][o-xxxx/]AWSLogs/ACCOUNT/vpcflowlogs/REGION/YYYY/MM/DD/[HH/]
         ACCOUNT_vpcflowlogs_REGION_fl-ID_YYYYMMDDTHHmmZ_HASH.log.gz
     [prefix/]AWSLogs/aws-account-id=A/aws-service=vpcflowlogs/aws-region=R/year=Y/month=M/day=D/[hour=H/]...
-    [prefix]YYYY/MM/DD/HH/STREAM-VERSION-YYYY-MM-DD-HH-MM-SS-UUID[.ext]      Firehose
+    [prefix]YYYY/MM/DD/HH/STREAM-VERSION-YYYY-MM-DD-HH-MM-SS-UUID[.ext]      Firehose, and its error output
     [prefix/]TASK-ID/STREAM/000000.gz                                        CloudWatch Logs export task
 """
 
@@ -26,7 +26,6 @@ class Kind(Enum):
     UNKNOWN = "unknown"  # may well be one: read it and see
     FOREIGN = "foreign"  # another AWS service's log
     WRITE_TEST = "write_test"  # what an export task leaves to see whether it may write
-    FIREHOSE_ERROR = "firehose_error"  # records that Firehose could not deliver, with the reasons
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +36,7 @@ class KeyFacts:
     flow_log_id: str | None = None
     time: datetime | None = None  # start of the 5 minutes (AWS), or of the buffering (Firehose)
     log_stream: str | None = None  # of an export task
-    detail: str = ""  # which service, which kind of error
+    detail: str = ""  # which service
 
 
 _FILE = re.compile(
@@ -54,10 +53,6 @@ _FIREHOSE = re.compile(
     r"[A-Za-z0-9._-]+-\d+-(?P<time>\d{4}-\d\d-\d\d-\d\d-\d\d-\d\d)"
     r"-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(?:\.[A-Za-z0-9.]+)?"
 )
-_FIREHOSE_ERROR = re.compile(
-    r"(?:^|/)(?P<what>processing-failed|decompression-failed|http-endpoint-failed|format-conversion-failed|splunk-failed"
-    r"|elasticsearch-failed|AmazonOpenSearchService_failed|iceberg-failed|MetadataExtraction-failed)/"
-)
 _EXPORT = re.compile(r"(?:^|/)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/(?P<stream>[^/]+)/\d{6}\.gz$")
 _WRITE_TEST = re.compile(r"(?:^|/)aws-logs-write-test$")
 
@@ -67,9 +62,6 @@ def facts(key: str) -> KeyFacts:
     name = key.rpartition("/")[2]
     if _WRITE_TEST.search(key):
         return KeyFacts(Kind.WRITE_TEST)
-    failed = _FIREHOSE_ERROR.search(key)
-    if failed and _FIREHOSE.fullmatch(name):
-        return KeyFacts(Kind.FIREHOSE_ERROR, detail=failed["what"])
     account, service, region = _folders(key)
     file = _FILE.fullmatch(name)
     if file:

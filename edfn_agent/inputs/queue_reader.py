@@ -284,7 +284,7 @@ class QueueReader:
             message.foreign = True
             self._ignored("filtered", message, object=ref.name)
             return
-        if about.kind in (keys.Kind.WRITE_TEST, keys.Kind.FIREHOSE_ERROR):
+        if about.kind is keys.Kind.WRITE_TEST:
             self._ignored(about.kind.value, message, object=ref.name)
             return
         message.jobs.append(Job(message, ref, about))

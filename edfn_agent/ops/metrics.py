@@ -188,8 +188,7 @@ class Metrics:
         )
         self.notifications_left = Counter(
             "edfn_notifications_ignored_total",
-            "Notifications that are not the agent's work, by reason: "
-            "test, foreign, filtered, write_test, firehose_error.",
+            "Notifications that are not the agent's work, by reason: test, foreign, filtered, write_test.",
             ["reason"],
             registry=registry,
         )

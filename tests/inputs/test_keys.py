@@ -70,11 +70,7 @@ def test_endings(ending: str) -> None:
         ),
         (
             "processing-failed/2026/11/21/10/to-s3-4-2026-11-21-10-05-33-0a1b2c3d-1111-2222-3333-0a1b2c3d4e5f",
-            KeyFacts(Kind.FIREHOSE_ERROR, detail="processing-failed"),
-        ),
-        (
-            "errors/decompression-failed/to-s3-4-2026-11-21-10-05-33-0a1b2c3d-1111-2222-3333-0a1b2c3d4e5f",
-            KeyFacts(Kind.FIREHOSE_ERROR, detail="decompression-failed"),
+            KeyFacts(Kind.UNKNOWN, time=datetime(2026, 11, 21, 10, 5, 33, tzinfo=UTC)),
         ),
         (f"processing-failed/{FILE}", FULL),  # a flow log in a folder of that name is one
         (

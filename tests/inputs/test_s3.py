@@ -444,16 +444,13 @@ def test_a_version_is_read_as_that_version(world: World, sink: Sink, start: Any)
     assert len([request for request in world.proxy.calls("GET") if "versionId=" in request.path]) == 1
 
 
-def test_firehose_errors_and_write_tests_are_not_sent(world: World, sink: Sink, start: Any, metrics: Any) -> None:
+def test_write_tests_are_not_sent(world: World, sink: Sink, start: Any, metrics: Any) -> None:
     world.announce()
-    failed = "processing-failed/2026/11/21/10/s-1-2026-11-21-10-00-00-0a1b2c3d-0a1b-0a1b-0a1b-0a1b2c3d4e5f"
     world.put("export/aws-logs-write-test")
-    world.put(failed)
     world.put("AWSLogs/123456789012/CloudTrail/us-east-1/2026/11/21/x.json.gz")
     start()
     until(lambda: sample(metrics, "edfn_notifications_ignored_total", reason="filtered") == 1)
     until(lambda: world.depth() == (0, 1))  # CloudTrail's stays for whoever reads it
-    assert sample(metrics, "edfn_notifications_ignored_total", reason="firehose_error") == 1
     assert sample(metrics, "edfn_notifications_ignored_total", reason="write_test") == 1
     assert sink.read == []
 
