@@ -20,6 +20,13 @@ V8 = (
     "version vpc-id interface-id account-id type srcaddr dstaddr srcport dstport pkt-srcaddr pkt-dstaddr protocol "
     "bytes packets start end action tcp-flags flow-direction reject-reason pkt-src-aws-service traffic-path log-status"
 )
+TRANSIT_GATEWAY = (  # the default of Transit Gateway flow logs: all there is
+    "version resource-type account-id tgw-id tgw-attachment-id tgw-src-vpc-account-id tgw-dst-vpc-account-id "
+    "tgw-src-vpc-id tgw-dst-vpc-id tgw-src-subnet-id tgw-dst-subnet-id tgw-src-eni tgw-dst-eni tgw-src-az-id "
+    "tgw-dst-az-id tgw-pair-attachment-id srcaddr dstaddr srcport dstport protocol packets bytes start end log-status "
+    "type packets-lost-no-route packets-lost-blackhole packets-lost-mtu-exceeded packets-lost-ttl-expired tcp-flags "
+    "region flow-direction pkt-src-aws-service pkt-dst-aws-service"
+)
 VPCS = ("vpc-0a1b2c3d4e5f60718", "vpc-0b1b2c3d4e5f60719", "vpc-0c1b2c3d4e5f6071a")
 BEGIN = 1_734_192_000
 
@@ -42,6 +49,50 @@ def write(folder: Path, ok: int = OK, skipdata: int = SKIPDATA, nodata: int = NO
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(gzip.compress(text.encode(), 1))
     return folder
+
+
+def write_transit_gateways(folder: Path, ok: int = 600) -> Path:
+    """Two transit gateways with three attachments each: a file in the default layout, one in an order of its own."""
+    rng = random.Random(ok)
+    folder.mkdir(parents=True)
+    mixed = TRANSIT_GATEWAY.split()
+    rng.shuffle(mixed)
+    for number, layout in enumerate((TRANSIT_GATEWAY, " ".join(mixed))):
+        rows = [_transit_gateway_row(rng, f"tgw-0{number}b1c2d3e4f506172") for _ in range(ok // 2)]
+        rows.append({**rows[0], "log-status": "NODATA", "srcaddr": "-", "dstaddr": "-"})
+        text = layout + "\n" + "".join(_line(row, layout) for row in rows)
+        (folder / f"tgw{number}.log.gz").write_bytes(gzip.compress(text.encode(), 1))
+    return folder
+
+
+def _transit_gateway_row(rng: random.Random, tgw: str) -> dict[str, str]:
+    row = _row(rng, "OK", "", "")
+    for name in ("vpc-id", "interface-id", "action", "reject-reason", "pkt-srcaddr", "pkt-dstaddr", "traffic-path"):
+        row.pop(name, None)
+    own, pair = rng.sample(range(3), 2)
+    sides = {"src": own, "dst": pair}
+    for side, number in sides.items():
+        if rng.random() < 0.1:
+            continue  # a VPN or a peering knows neither VPC nor interface
+        row |= {
+            f"tgw-{side}-vpc-account-id": f"{number}23456789012",
+            f"tgw-{side}-vpc-id": f"vpc-0{number}b1c2d3e4f506172",
+            f"tgw-{side}-subnet-id": f"subnet-0{number}b1c2d3e4f506172",
+            f"tgw-{side}-eni": f"eni-0{number}b1c2d3e4f506172",
+            f"tgw-{side}-az-id": f"use1-az{number}",
+        }
+    row |= {
+        "version": "6",
+        "resource-type": "TransitGateway",
+        "tgw-id": tgw,
+        "tgw-attachment-id": f"{tgw.replace('tgw', 'tgw-attach')}{own}",
+        "region": "us-east-1",
+    }
+    if rng.random() < 0.9:
+        row["tgw-pair-attachment-id"] = f"{tgw.replace('tgw', 'tgw-attach')}{pair}"
+    for reason in ("no-route", "blackhole", "mtu-exceeded", "ttl-expired"):
+        row[f"packets-lost-{reason}"] = str(rng.choice([0, 0, rng.randrange(2**40)]))
+    return row
 
 
 def _line(row: dict[str, str], layout: str) -> str:

@@ -4,8 +4,9 @@ In: the text of a flow log. Out: for each row that is a flow, a dict with the ke
 
     src dst sport dport proto packets octets start_ms end_ms tcp_flags direction forwarding firewall_event
 
-and three that collectors say by number: `vpc` (whose flow it is), `in_name` and `out_name` (the interfaces). A key that
-the layout lacks, or that the row has `-` for, is missing. `words` is the row itself, for profile aws.
+and three that collectors say by number: `vpc` (whose flow it is: a VPC or a transit gateway), `in_name` and `out_name`
+(the interfaces). A key that the layout lacks, or that the row has `-` for, is missing. `words` is the row itself, for
+profile aws.
 """
 
 from __future__ import annotations
@@ -72,7 +73,10 @@ def _flow(row: dict[str, str], names: list[str]) -> Record:
     if "interface-id" in names:
         own = row.get("interface-id", "")
         flow["in_name"], flow["out_name"] = ("", own) if flow.get("direction") == 1 else (own, "")
-    flow["vpc"] = row.get("vpc-id", UNATTRIBUTED)
+    elif "tgw-attachment-id" in names:  # a transit gateway's interfaces are its attachments
+        sides = row.get("tgw-attachment-id", ""), row.get("tgw-pair-attachment-id", "")
+        flow["in_name"], flow["out_name"] = reversed(sides) if flow.get("direction") == 1 else sides
+    flow["vpc"] = row.get("vpc-id") or row.get("tgw-id") or UNATTRIBUTED
     return flow
 
 
