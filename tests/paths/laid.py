@@ -22,6 +22,7 @@ from .shapes import (
     REVERSED,
     Traffic,
     envelope,
+    error_output,
     exported,
     firehose_key,
     key,
@@ -132,6 +133,13 @@ def s3_transit_gateway_parquet(site: Site) -> Deliver:
 # --- flow log -> Firehose -> S3 -----------------------------------------------------------------------------------
 
 
+def firehose_of_the_same_account(site: Site) -> Deliver:
+    """VPC, flow log and delivery stream are of one account; its other deliveries here come from another one."""
+    vpc = site.cloud.vpc("firehose-same", HOME)
+    stream = site.through_firehose("same", "fh/same/", (vpc, DEFAULT))
+    return lambda: site.put(firehose_key("fh/same/", stream, ".gz"), gzip.compress(messages(site.lines(vpc, DEFAULT))))
+
+
 def firehose_lines_of_json(site: Site) -> Deliver:
     vpc = site.cloud.vpc("firehose-ndjson")
     stream = site.through_firehose("ndjson", "fh/ndjson/", (vpc, REVERSED))
@@ -205,6 +213,35 @@ def firehose_transit_gateway(site: Site) -> Deliver:
     gateway, layout = site.cloud.gateway("tgw-firehose"), TRANSIT_GATEWAY_DEFAULT
     stream = site.through_firehose("transit", "fh/transit/", (gateway, layout))
     return lambda: site.put(firehose_key("fh/transit/", stream), messages(site.lines(gateway, layout)))
+
+
+def firehose_transit_gateway_parquet(site: Site) -> Deliver:
+    gateway, layout = site.cloud.gateway("tgw-converted"), TRANSIT_GATEWAY_DEFAULT
+    stream = site.through_firehose("transit-converted", "fh/transit-parquet/", (gateway, layout))
+
+    def deliver() -> None:
+        lines = site.lines(gateway, layout)
+        site.put(firehose_key("fh/transit-parquet/", stream, ".parquet"), message_column(lines))
+
+    return deliver
+
+
+def firehose_error_output(site: Site) -> Deliver:
+    """What could not be converted, and what the agent's endpoint was not there to take: under the stream's prefix,
+    where Firehose puts it by itself, and under a prefix of the configuration."""
+    vpc = site.cloud.vpc("firehose-failed")
+    stream = site.through_firehose("failing", "fh/failing/", (vpc, REVERSED))
+    site.bucket_layouts.append({"bucket": BUCKET, "prefix": "failed/", "log_format": layout_text(REVERSED)})
+
+    def deliver() -> None:
+        at = firehose_key("fh/failing/format-conversion-failed/", stream)
+        site.put(at, error_output(messages([line]) for line in site.lines(vpc, REVERSED)))
+        at = firehose_key("failed/http-endpoint-failed/", stream, ".gz")
+        group = members(envelope(SHOP, "/nobody-knows", "eni-all", site.lines(vpc, REVERSED)))
+        posted = [messages(site.lines(vpc, REVERSED)), *(line.encode() for line in site.lines(vpc, REVERSED))]
+        site.put(at, gzip.compress(error_output([*posted, group])))
+
+    return deliver
 
 
 def firehose_of_an_unknown_flow_log(site: Site) -> Deliver:
@@ -285,6 +322,17 @@ def central_transit_gateway(site: Site) -> Deliver:
     def deliver() -> None:
         lines = site.lines(gateway, layout)
         site.put(firehose_key("central/transit/", "x"), members(envelope(BANK, group, "tgw-all", lines)))
+
+    return deliver
+
+
+def central_transit_gateway_twice_compressed(site: Site) -> Deliver:
+    gateway, layout = site.cloud.gateway("tgw-central-twice"), TRANSIT_GATEWAY_DEFAULT
+    group = site.central("transit-twice", "central/transit-twice/", (gateway, layout))
+
+    def deliver() -> None:
+        parts = [envelope(SHOP, group, "tgw-all", site.lines(gateway, layout)) for _ in range(2)]
+        site.put(firehose_key("central/transit-twice/", "x", ".gz"), gzip.compress(members(CONTROL, *parts)))
 
     return deliver
 
@@ -418,6 +466,19 @@ def endpoint_of_an_unknown_stream(site: Site) -> Deliver:
     return deliver
 
 
+def endpoint_of_a_transit_gateways_destination(site: Site) -> Deliver:
+    gateway, layout = site.cloud.gateway("tgw-posted", BANK), TRANSIT_GATEWAY_DEFAULT
+    url = "https://flows.example.com/"
+    arn = site.cloud.delivery_stream("posted-transit-central", BUCKET, "failed/transit-central/", url)
+    site.cloud.log_group(BANK, "/posted-transit", site.cloud.destination("posted-transit-central", arn))
+    site.cloud.flow_log(gateway, layout, "cloud-watch-logs", "/posted-transit")
+
+    def deliver() -> None:
+        site.post(arn, members(envelope(BANK, "/posted-transit", "tgw-all", site.lines(gateway, layout))))
+
+    return deliver
+
+
 def endpoint_of_a_destination(site: Site) -> Deliver:
     """Log groups of two accounts behind a destination, posted: an envelope is a record."""
     shop, bank = site.cloud.vpc("posted-shop"), site.cloud.vpc("posted-bank", BANK)
@@ -445,6 +506,7 @@ PATHS: tuple[Callable[[Site], Deliver], ...] = (
     s3_parquet,
     s3_transit_gateway,
     s3_transit_gateway_parquet,
+    firehose_of_the_same_account,
     firehose_lines_of_json,
     firehose_run_of_objects,
     firehose_bare_lines,
@@ -452,12 +514,15 @@ PATHS: tuple[Callable[[Site], Deliver], ...] = (
     firehose_two_formats,
     firehose_parquet,
     firehose_transit_gateway,
+    firehose_transit_gateway_parquet,
+    firehose_error_output,
     firehose_of_an_unknown_flow_log,
     central_members,
     central_twice_compressed,
     central_decompressed,
     central_of_an_unknown_account,
     central_transit_gateway,
+    central_transit_gateway_twice_compressed,
     export_task,
     export_task_by_configuration,
     export_task_of_a_transit_gateway,
@@ -468,6 +533,7 @@ PATHS: tuple[Callable[[Site], Deliver], ...] = (
     endpoint_of_a_flow_log,
     endpoint_of_an_unknown_stream,
     endpoint_of_a_destination,
+    endpoint_of_a_transit_gateways_destination,
 )
 
 __all__ = ["BUCKET", "HOME", "PATHS", "QUEUE", "Site"]

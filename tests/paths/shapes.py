@@ -7,12 +7,13 @@ envelopes of CloudWatch Logs subscriptions, export tasks. Every record has a num
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import json
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from edfn_agent.formats.fields import FIELDS
@@ -167,6 +168,24 @@ def message_column(lines: Sequence[str]) -> bytes:
     out = io.BytesIO()
     pq.write_table(pa.table({"message": list(lines)}), out, compression="SNAPPY")
     return out.getvalue()
+
+
+def error_output(records: Iterable[bytes]) -> bytes:
+    """What Firehose could not deliver: an object a line, the record in base64."""
+    return b"".join(
+        json.dumps(
+            {
+                "attemptsMade": 4,
+                "arrivalTimestamp": 1700000000000,
+                "errorCode": "HttpEndpoint.InvalidStatusCode",
+                "errorMessage": "the endpoint answered 503",
+                "attemptEndingTimestamp": 1700000007200,
+                "rawData": base64.b64encode(record).decode(),
+            }
+        ).encode()
+        + b"\n"
+        for record in records
+    )
 
 
 # --- CloudWatch Logs ----------------------------------------------------------------------------------------------
