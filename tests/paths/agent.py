@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,9 @@ class Agent:
         inputs: dict[str, Any],
         port: int,
         accounts: Sequence[str] = (HOME, SHOP, BANK),
+        environ: Mapping[str, str] | None = None,
     ) -> None:
+        self.environ = {**environment(), **(environ or {})}
         self.path, self.log_path, self.port = folder / "edfn-agent.yaml", folder / "agent.log", port
         self.process: subprocess.Popen[bytes] | None = None
         roles = [{"arn": ROLE.format(account=each), "external_id": EXTERNAL_ID} for each in accounts]
@@ -139,7 +141,7 @@ class Agent:
     def start(self) -> Agent:
         before = self.log.count(" ready")
         with self.log_path.open("ab") as log:
-            environ = {**os.environ, **environment()}
+            environ = {**os.environ, **self.environ}
             self.process = subprocess.Popen(self.command("run"), env=environ, stderr=log, stdout=log)
         until(lambda: self.log.count(" ready") > before or self.process.poll() is not None, lambda: self.log)
         assert self.process.poll() is None, self.log
@@ -159,7 +161,7 @@ class Agent:
         return self.process.wait(30)
 
     def run_now(self) -> tuple[int, dict[str, Any]]:
-        environ = {**os.environ, **environment()}
+        environ = {**os.environ, **self.environ}
         done = subprocess.run(
             self.command("run-now", "--json"), env=environ, capture_output=True, text=True, timeout=60
         )

@@ -1,7 +1,8 @@
 """Every `setup` path: made by --apply, read back by `run-now` without a finding, and used: what arrives is exported.
 
 moto delivers nothing from flow logs and nothing behind a CloudWatch Logs destination, so the objects, envelopes and
-requests at the end of each path are put there by the test; the events of the Kinesis path it does carry. It takes a
+requests at the end of each path are put there by the test; the events of the Kinesis path it does carry, and another
+program plays the daemon of the Kinesis Client Library, which does not speak with moto. It takes a
 destination for a filter's target only because `cloud` makes it, forgets DeliverCrossAccountRole, and is spoken to in
 plain HTTP, which the buckets of setup refuse: that one statement is taken out of their policies.
 """
@@ -21,15 +22,13 @@ from botocore.exceptions import ClientError
 from click.testing import CliRunner
 
 from edfn_agent.commands.setup import setup
-from edfn_agent.delivery import Delivery, Origin
-from edfn_agent.formats.batch import FlowBatch
 from edfn_agent.formats.layout import Layout
-from edfn_agent.formats.reader import Reader
 from edfn_agent.inputs.queues import Queue
 from tests.firehose.conftest import Firehose
 
 from .agent import Agent, Collector, compare, free_port, until
 from .cloud import REGION, Cloud, Watched
+from .played_daemon import installed
 from .shapes import Traffic, envelope, firehose_key, key, members, messages, parquet, with_header
 
 HUB, SPOKE = "444444444444", "555555555555"
@@ -187,13 +186,30 @@ def _all(made: Made, folder: Path) -> Made:
         made.deliveries["central"] = deliver
 
     def kinesis() -> None:
-        _, id = made.watch("kinesis")
-        made.setup("kinesis", "--name", "kinesis", "--log-group", "/setup/kinesis", "--vpc", id)
+        vpc, id = made.watch("kinesis")
+        gateway = made.cloud.gateway("tgw-kinesis", HUB)
+        group = "/setup/kinesis"
+        watched = ("--vpc", id, "--transit-gateway", f"{HUB}/{REGION}/{gateway.id}")
+        made.setup("kinesis", "--name", "kinesis", "--log-group", group, "--kms", "new", *watched)
+
+        def deliver() -> None:
+            """By moto's own subscription."""
+            for each in (vpc, gateway):
+                made.cloud.log(HUB, group, f"{each.interface}-all", lines("kinesis", each, made.flow_log(each)[1]))
+
+        made.deliveries["kinesis"] = deliver
 
     def central_kinesis() -> None:
-        _, id = made.watch("central-kinesis", SPOKE)
-        names = ("--log-group", "/setup/central-kinesis", "--destination", "ToKinesis", "--filter", "ToKinesis")
+        vpc, id = made.watch("central-kinesis", SPOKE)
+        group = "/setup/central-kinesis"
+        names = ("--log-group", group, "--destination", "ToKinesis", "--filter", "ToKinesis")
         made.setup("central", "--name", "central-kinesis", *names, "--vpc", id)
+
+        def deliver() -> None:
+            body = members(envelope(SPOKE, group, "eni-all", lines("central kinesis", vpc, made.flow_log(vpc)[1])))
+            made.cloud.at("kinesis", HUB).put_record(StreamName="central-kinesis", Data=body, PartitionKey="eni")
+
+        made.deliveries["central kinesis"] = deliver
 
     for each in (
         s3,
@@ -226,7 +242,7 @@ def _allow_plain_http(cloud: Cloud) -> None:
 
 
 def agent(made: Made, folder: Path, collector: Collector, inputs: dict[str, Any]) -> Agent:
-    return Agent(folder, made.cloud, collector, inputs, free_port(), accounts=(HUB, SPOKE))
+    return Agent(folder, made.cloud, collector, inputs, free_port(), (HUB, SPOKE), installed(folder))
 
 
 @pytest.fixture
@@ -266,9 +282,9 @@ def test_run_now_finds_the_same_by_itself(made: Made, tmp_path: Path, collector:
 
 
 def test_what_is_delivered_is_exported(made: Made, tmp_path: Path, collector: Collector) -> None:
-    """Kinesis apart: its daemon does not speak with moto (tests/kinesis has it)."""
-    inputs = {name: section for name, section in made.inputs.items() if name != "kinesis"}
-    inputs["cloudwatch_logs"] = {**inputs.get("cloudwatch_logs", {}), "interval": "1s", "start_from": "10m"}
+    """With the configuration that setup printed."""
+    inputs = {**made.inputs, "cloudwatch_logs": {**made.inputs["cloudwatch_logs"], "interval": "1s"}}
+    inputs["cloudwatch_logs"]["start_from"] = "10m"
     running = agent(made, tmp_path, collector, inputs).start()
     try:
         for deliver in made.deliveries.values():
@@ -281,24 +297,3 @@ def test_what_is_delivered_is_exported(made: Made, tmp_path: Path, collector: Co
         until(lambda: not any(made.cloud.waiting(each.rpartition(":")[2], HUB) for each in queues))
     finally:
         assert running.stop() == 0, running.log
-
-
-def test_kinesis_carries_what_the_flow_log_writes(made: Made) -> None:
-    """moto's own subscription: the events of the group are in the stream that setup made, and can be read."""
-    layout = made.flow_log(made.vpcs["kinesis"])[1]
-    lines = made.traffic.lines("kinesis", made.vpcs["kinesis"], layout)
-    made.cloud.log(HUB, "/setup/kinesis", "eni-all", lines)
-    kinesis = made.cloud.at("kinesis", HUB)
-    [shard] = kinesis.list_shards(StreamName="kinesis")["Shards"]
-    at = {"StreamName": "kinesis", "ShardId": shard["ShardId"], "ShardIteratorType": "TRIM_HORIZON"}
-    got = kinesis.get_records(ShardIterator=kinesis.get_shard_iterator(**at)["ShardIterator"])["Records"]
-    reader = Reader(layouts_of=lambda origin: (layout,) if origin.log_group == "/setup/kinesis" else ())
-    for record in got:
-        delivery = Delivery(Origin("kinesis", "kinesis"), "a record", lambda r=record: [r["Data"]], lambda *_: None)
-        reader.feed(delivery, pytest.fail)
-    batches: list[FlowBatch] = []
-    reader.flush(batches.append)
-    [batch] = batches
-    octets = batch.integers("bytes")
-    assert octets is not None
-    assert octets.values.tolist() == list(made.traffic.expected.pop("kinesis"))
