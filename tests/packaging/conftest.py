@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import subprocess
@@ -8,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.packaging.machine import Here, Machine, Unable, booted
+
 PACKAGING = Path(__file__).parents[2] / "packaging"
+PLACES = ("etc/edfn-agent", "var/lib/edfn-agent", "usr/lib/edfn-agent", "usr/bin/edfn-agent")
 
 
 @pytest.fixture(scope="session")
@@ -26,8 +30,33 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def one_at_a_time() -> Iterator[None]:
-    """The machine has one dpkg database and one user edfn-agent; two test runs must take turns."""
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the packages are built to."""
+    return tmp_path_factory.mktemp("dist")
+
+
+@pytest.fixture(scope="session")
+def machine(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine | Unable]:
+    """A machine of its own with a running systemd, or why there is none."""
+    with contextlib.ExitStack() as ending:
+        try:
+            made: Machine | Unable = ending.enter_context(booted(tmp_path_factory.mktemp("machine") / "it", dist))
+        except Unable as why:
+            made = why
+        yield made
+
+
+@pytest.fixture
+def place(machine: Machine | Unable, dist: Path) -> Iterator[Here]:
+    """Where packages are installed: the machine of its own, else this very one, for one test run at a time."""
+    if isinstance(machine, Machine):
+        yield machine
+        return
+    if os.geteuid() != 0:
+        pytest.skip("installing a package takes root")
     with open("/tmp/edfn-agent-packaging.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        for name in PLACES:
+            if Path("/", name).exists():
+                pytest.skip(f"/{name} is there: an edfn-agent is installed here, and is not to be touched ({machine})")
+        yield Here(dist)

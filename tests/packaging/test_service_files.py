@@ -42,7 +42,7 @@ def unit() -> configparser.RawConfigParser:
 def test_the_unit_tells_systemd_what_the_agent_tells_it():
     service = unit()["Service"]
     assert service["Type"] == "notify"
-    assert service["NotifyAccess"] == "all"
+    assert service["NotifyAccess"] == "main"
     assert service["WatchdogSec"] == "2min"
     assert service["User"] == "edfn-agent"
     assert service["StateDirectory"] == "edfn-agent"
@@ -144,7 +144,7 @@ class TestSystemPackages:
         return run
 
     def test_what_is_there_is_not_asked_for(self, machine):
-        for name in ("nfcapd", "nfacctd", "tshark", "java", "rpmbuild"):
+        for name in ("nfcapd", "nfacctd", "tshark", "java", "rpmbuild", "systemd-nspawn"):
             machine.program(name, "exit 0")
         done = machine("collectors")
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -153,6 +153,7 @@ class TestSystemPackages:
         machine.program("nfcapd", "exit 0")
         machine.program("java", "exit 0")
         machine.program("rpmbuild", "exit 0")
+        machine.program("systemd-nspawn", "exit 0")
         machine.program("apt-get", "exit 99")
         done = machine("collectors")
         assert done.returncode == 0
@@ -164,7 +165,7 @@ class TestSystemPackages:
 
     def test_root_gets_what_can_be_had_when_one_package_cannot(self, machine, tmp_path):
         machine.program("id", "echo 0")
-        for name in ("nfcapd", "nfacctd", "java"):
+        for name in ("nfcapd", "nfacctd", "java", "systemd-nspawn"):
             machine.program(name, "exit 0")
         # an apt that knows no tshark, and fails whole as apt does
         machine.program(
