@@ -188,3 +188,18 @@ def test_a_scanner_refuses_what_is_outside_the_buffer():
         scanner.scan(b"abc", -1, 3, True)
     with pytest.raises(ValueError):
         scanner.scan(b"abc", 0, 3, True, False, b"short")
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.text(" \r\n\nab", max_size=300).map(str.encode))
+def test_every_machine_finds_the_same_words(octets):
+    """With AVX-512, with AVX2, and without: the specification is a line of Python."""
+    text = octets + b"\n"
+    separates = [
+        octet in b" \n" or text[at : at + 2] == b"\r\n" for at, octet in enumerate(text)
+    ]  # a carriage return does only before a newline
+    ends = [at for at, is_one in enumerate(separates) if is_one and at and not separates[at - 1]]
+    newlines = [at for at, octet in enumerate(text) if octet == 10]
+    for instructions in range(3):
+        assert _scan.word_ends_by(instructions, octets) in (None, (ends, newlines))
+    assert _scan.word_ends_by(0, octets) is not None
