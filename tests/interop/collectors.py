@@ -86,7 +86,7 @@ def merged(records: Iterable[Record], keys: Sequence[str]) -> Counter[tuple[Any,
     return sums
 
 
-class _Daemon:
+class Daemon:
     """A collector that listens on UDP."""
 
     program = ""
@@ -94,7 +94,7 @@ class _Daemon:
     stop_with = signal.SIGTERM
 
     def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
-        self.path = require(self.program)
+        self.path = self.find()
         self.folder = folder
         self.folder.mkdir(parents=True, exist_ok=True)
         self.address = address
@@ -102,6 +102,9 @@ class _Daemon:
         self.log_file = folder / f"{self.program}.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._dropped = 0
+
+    def find(self) -> str:
+        return require(self.program)
 
     def command(self) -> list[str]:
         raise NotImplementedError
@@ -158,7 +161,7 @@ class _Daemon:
             raise CollectorError(f"{self.program} ended with {status}:\n{self.log}")
 
 
-class Nfcapd(_Daemon):
+class Nfcapd(Daemon):
     """nfdump's collector. It hides forwardingStatus and firewallEvent of IPFIX, and counts sequence failures."""
 
     program = "nfcapd"
@@ -238,7 +241,7 @@ def _milliseconds(text: str) -> int:
 _OFFSET = int(time.mktime(time.gmtime(0)))  # so that `mktime` reads UTC whatever this machine's zone; no summer time
 
 
-class Nfacctd(_Daemon):
+class Nfacctd(Daemon):
     """pmacct's collector with the print plugin, asked for every field of profile `standard`.
 
     `primitives` are further elements: name -> (`89` or `PEN:ID`, length or "vlen", semantics u_int, hex, ip, str, raw).

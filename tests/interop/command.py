@@ -14,7 +14,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from collectors import Nfacctd, Nfcapd, Record, Tshark
+from collectors import Daemon, Record, Tshark
 
 PROGRAM = str(Path(sys.executable).with_name("edfn-agent"))
 PACE = "40000"  # records a second: half of what the slowest of the collectors takes on one busy core
@@ -34,7 +34,7 @@ def run(*arguments: str | Path, status: int = 0) -> subprocess.CompletedProcess[
 
 
 def export(
-    files: Path | Iterable[Path], *arguments: str | Path, to: Iterable[Nfcapd | Nfacctd] = (), pace: str = PACE
+    files: Path | Iterable[Path], *arguments: str | Path, to: Iterable[Daemon] = (), pace: str = PACE
 ) -> dict[str, Any]:
     """Export to these collectors. The summary, after seeing that every file was read."""
     destinations = [f"--collector=udp://{_host(one.address)}:{one.port}" for one in to]
