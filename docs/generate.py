@@ -61,7 +61,7 @@ template without it).
 | ingressVRFID (234) | the number of the VPC, which is also its observation domain (without the worker's bits) |
 | exporterIPv4Address (130) | the exporter's address; a switch leaves it out |
 | ports (7, 11) | 0 for protocols without ports, as in the flow log |
-| strings of profile `aws` | variable length, empty for `-`; tags without their percent encoding, but for control characters, quotes and backslashes |
+| strings of profile `aws` | variable length, empty for `-`; tags without their percent encoding, but for control characters, quotes and backslashes. Of a record longer than a message (`max_message_size`) the longest are cut until it fits, and the log says so |
 | awsTrafficPath, awsVersion | 0 for `-` |
 | awsEncryptionStatus | 255 for `-` |
 

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from edfn_agent.export import tables
 from edfn_agent.export.pace import Pace
+from edfn_agent.export.parts import fitted
 from edfn_agent.export.rows import Runs
 from edfn_agent.export.tables import Tables
-from edfn_agent.export.transports.base import SessionEnded, Transport, TransportDown, TransportFault
+from edfn_agent.export.transports.base import REPORT_EVERY, SessionEnded, Transport, TransportDown, TransportFault
 from edfn_agent.inventory.exporters import Exporter
 from ipfix import ExportingProcess, Messages, Records, Template
 
@@ -72,12 +73,14 @@ class Destination:
         self._session = transport.session
         self._told: dict[str, int] = {}  # exporter -> changes of its interface table that this session knows
         self._exporters: dict[str, Exporter] = {}  # those that this session has announced, as it announced them
+        self._shortened = 0  # records, since it was last said
+        self._said_at: float | None = None
         self._retry_at = 0.0
         self._open = False
 
     def send(self, runs: Runs, known: Tables, domains: Callable[[Exporter], int]) -> None:
         """Hand over all records, through as many sessions as it takes; Stopped when told to stop before that."""
-        rest = runs
+        rest = runs = self._fitted(runs)
         self.handed = 0
         while rest:
             self._get_ready()
@@ -89,10 +92,33 @@ class Destination:
                 rest = runs if self.transport.reliable else interrupted.rest
                 self.handed = 0 if self.transport.reliable else self.handed + interrupted.handed_over
 
+    def _fitted(self, runs: Runs) -> Runs:
+        """The same, but records that no message can hold have their longest strings cut."""
+        size = self.process.max_message_size
+        done: Runs = []
+        for exporter, some in runs:
+            fits = [fitted(records, size) for records in some]
+            self._shortened += sum(count for _, count in fits)
+            done.append((exporter, [records for records, _ in fits]))
+        if self._shortened and (self._said_at is None or self._clock() - self._said_at >= REPORT_EVERY):
+            self._said_at = self._clock()
+            self._say_shortened()
+        return done
+
+    def _say_shortened(self) -> None:
+        if self._shortened:
+            what = "record was" if self._shortened == 1 else "records were"
+            self.report(
+                f"{self.transport.name}: {self._shortened:,} {what} longer than a message of"
+                f" {self.process.max_message_size} octets, the longest strings cut: raise the message size"
+            )
+        self._shortened = 0
+
     def drain(self, timeout: float) -> bool:
         return self.transport.drain(timeout)
 
     def close(self) -> None:
+        self._say_shortened()
         self.transport.close()
 
     def refresh(self, known: Tables, domains: Callable[[Exporter], int]) -> None:

@@ -15,6 +15,7 @@ from edfn_agent.enrich import Flows
 from edfn_agent.export import tables
 from edfn_agent.export.destination import Destination, Stopped
 from edfn_agent.export.lanes import Lane, octets_of, records_of
+from edfn_agent.export.parts import Parts
 from edfn_agent.export.rows import RecordMaker, Runs, Settings
 from edfn_agent.export.tables import Tables
 from edfn_agent.inventory.exporters import Exporter
@@ -40,6 +41,7 @@ class FlowExporter:
         self.abandoned = abandoned or threading.Event()  # who waits in `send` gives up: another exporter is in force
         self.flows = 0  # flow records handed over to every required destination
         self._maker = RecordMaker(settings)
+        self._parts = Parts() if settings.profile == "aws" else None  # without strings a batch is never too large
         number = settings.enterprise_number if type_records and settings.profile == "aws" else None
         self._tables = Tables(None if number is None else tables.types(number))
         self._above = worker << WORKER_SHIFT
@@ -58,7 +60,10 @@ class FlowExporter:
         """Returns when every required destination has taken every record of these flows."""
         for code, interface in flows.new_interfaces:
             self._tables.add(flows.exporters[code], interface)
-        runs = self._maker.runs(flows)
+        for part in self._parts.of(flows) if self._parts is not None else (flows,):
+            self._send_part(self._maker.runs(part))
+
+    def _send_part(self, runs: Runs) -> None:
         if not runs:
             return
         if self._first is None:
