@@ -143,7 +143,7 @@ class Agent:
             pass
         if self._schedule is not None:
             self._schedule.stop()
-        self._sources.stop_reading()
+        self._sources.stop_reading(self.config.shutdown_timeout)
         # collectors that are down are waited for a little less long than the sources are, so that these hear of it
         giving_up = threading.Timer(max(0.0, self.config.shutdown_timeout - 3.0), self._gave_up.set)
         giving_up.daemon = True

@@ -9,6 +9,7 @@ is the first worker's. Never: parsing, exporting.
 from __future__ import annotations
 
 import threading
+import time
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -91,10 +92,10 @@ class Sources:
             if not self._running:
                 return
             if self._s3 is not None:
-                self._s3.set_queues(self._queues(known))
+                self._s3.set_sources(self._queues(known))
             if self._cloudwatch is not None:
-                self._cloudwatch.set_groups(self._groups(known))
-            if self._config.inputs.kinesis is not None:
+                self._cloudwatch.set_sources(self._groups(known))
+            if self._config.inputs.kinesis is not None and self._running:
                 self._follow_streams(known)
 
     def reconfigure(self, config: Config) -> None:
@@ -121,16 +122,25 @@ class Sources:
                 self._cloudwatch.set_settings(self._cloudwatch_settings())
             self._make()
 
-    def stop_reading(self) -> None:
-        """At once: nothing new is taken."""
-        with self._lock:
-            self._running = False
+    def stop_reading(self, timeout: float) -> None:
+        """At once, without waiting: nothing new is taken. A reload that waits for what is in hand has `timeout` yet."""
+        self._running = False
         for each in (self._s3, self._cloudwatch):
             if each is not None:
-                each.stop_reading()
+                each.stop_reading(max(0.0, timeout - 1.0))
 
     def stop(self, timeout: float) -> None:
         """Wait for what is in hand, side by side, then give back the rest."""
+        began = time.monotonic()
+        with self._lock:  # a reload or a discovery may be changing inputs; whatever it waits for ends in time, too
+            stops = self._stops(max(0.5, timeout - (time.monotonic() - began)))
+        threads = [threading.Thread(target=stop, daemon=True) for stop in stops]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout + 5.0)
+
+    def _stops(self, timeout: float) -> list[Callable[[], None]]:
         stops: list[Callable[[], None]] = []
         if self._s3 is not None:
             s3 = self._s3
@@ -143,11 +153,7 @@ class Sources:
         if self._firehose is not None:
             firehose = self._firehose
             stops.append(lambda: firehose.stop(timeout))
-        threads = [threading.Thread(target=stop, daemon=True) for stop in stops]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(timeout + 5.0)
+        return stops
 
     # -- what is seen from outside
 
@@ -252,6 +258,8 @@ class Sources:
     # -- the inputs
 
     def _make(self) -> None:
+        if not self._running:  # a stop came meanwhile
+            return
         inputs = self._config.inputs
         if inputs.s3 is not None and self._s3 is None:
             from edfn_agent.inputs.s3 import S3Input
@@ -437,8 +445,6 @@ class Sources:
         self._kinesis.start()
 
     def _quarantine_record(self, delivery: Delivery, reason: str, payload: bytes) -> None:
-        import time
-
         origin = delivery.origin
         detail = {"account_id": origin.account_id, "region": origin.region, "log_group": origin.log_group}
         self._state.quarantine.add("kinesis", origin.source, delivery.name, reason, time.time(), payload, detail)

@@ -23,6 +23,20 @@ class Clock:
         return event.wait(seconds)
 
 
+class Deadline:
+    """So many seconds from now, unless it is brought forward while somebody waits for it."""
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        self._clock = clock
+        self.at = clock.monotonic() + seconds
+
+    def left(self) -> float:
+        return self.at - self._clock.monotonic()
+
+    def bring_forward(self, seconds: float) -> None:
+        self.at = min(self.at, self._clock.monotonic() + seconds)
+
+
 class Pauses:
     """Growing pauses between tries: 1 s, 2 s, 4 s ... up to `most`, shortened by chance so that many do not march."""
 

@@ -32,7 +32,7 @@ import structlog
 
 from edfn_agent.delivery import Delivery, Origin, Outcome
 from edfn_agent.formats.layout import Layout
-from edfn_agent.inputs.clock import Clock
+from edfn_agent.inputs.clock import Clock, Deadline
 from edfn_agent.inputs.errors import Kind, fault
 from edfn_agent.inputs.event_ids import MINUTE, EventIds, Page
 from edfn_agent.inputs.health import Health, HealthRecord
@@ -142,14 +142,14 @@ class GroupReader:
     def stop_reading(self) -> None:
         self._stopping.set()
 
-    def stop(self, deadline: float) -> None:
-        """Wait until `deadline` (monotonic) for what is on its way. What is not settled then is read again one day."""
+    def stop(self, deadline: Deadline) -> None:
+        """Wait until `deadline` for what is on its way. What is not settled then is read again one day."""
         self.stop_reading()
-        while self._pending and (left := deadline - self._clock.monotonic()) > 0:
+        while self._pending and (left := deadline.left()) > 0:
             self._settled.clear()
             self._clock.wait(self._settled, min(left, 0.1))
         if self._thread.is_alive():
-            self._thread.join(max(0.0, min(1.0, deadline - self._clock.monotonic())))
+            self._thread.join(max(0.0, min(1.0, deadline.left())))
         with self._lock:
             self._store()
 

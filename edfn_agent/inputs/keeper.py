@@ -132,12 +132,12 @@ class Keeper:
         self._thread = threading.Thread(target=self._run, name=f"keeper {self._queue}", daemon=True)
         self._thread.start()
 
-    def stop(self, deadline: float) -> None:
-        """Say everything that was asked for, as far as it goes until `deadline` (monotonic)."""
+    def stop(self, timeout: float) -> None:
+        """Say everything that was asked for, as far as it goes in `timeout` seconds."""
         self._ending = self._flush = True
         self._wake.set()
         if self._thread is not None:
-            self._thread.join(max(0.0, deadline - self._clock.monotonic()))
+            self._thread.join(timeout)
 
     def step(self) -> float | None:
         """Do what is due. Seconds until something will be; None: nothing in hand."""

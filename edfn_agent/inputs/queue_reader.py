@@ -24,7 +24,7 @@ import structlog
 from edfn_agent.delivery import Delivery, Origin, Outcome
 from edfn_agent.inputs import keys, queues
 from edfn_agent.inputs.claims import Claims
-from edfn_agent.inputs.clock import Clock
+from edfn_agent.inputs.clock import Clock, Deadline
 from edfn_agent.inputs.errors import Kind, ReadFailed, fault
 from edfn_agent.inputs.fate import Action, Fate, Rules, fate
 from edfn_agent.inputs.health import Health, HealthRecord
@@ -113,11 +113,12 @@ class QueueReader:
         metrics: Metrics,
         settings: Settings,
         claims: Claims,
+        sent: Sent,
         clock: Clock,
     ) -> None:
         self.queue, self.settings = queue, settings
         self._clients, self._submit, self._state, self._metrics = clients, submit, state, metrics
-        self._claims, self._clock = claims, clock
+        self._claims, self._sent, self._clock = claims, sent, clock
         self._record = HealthRecord(INPUT, queue.name, clock, log, metrics)
         self._stopping, self._abort = threading.Event(), threading.Event()
         self._objects = Objects(
@@ -130,7 +131,6 @@ class QueueReader:
             requester_pays=settings.requester_pays,
             read_through=settings.read_through,
         )
-        self._sent = Sent(INPUT, state, metrics, clock, settings.duplicate_window)
         self._keeper = Keeper(queue.name, self._call, metrics, clock, settings.delete_delay)
         self._facts, self._facts_until = queues.Facts(), 0.0
         self._url: str | None = None
@@ -159,12 +159,12 @@ class QueueReader:
         with self._room:
             self._room.notify_all()
 
-    def stop(self, deadline: float) -> None:
-        """Wait for what is in hand until `deadline` (monotonic), give back the rest, say all deletions."""
+    def stop(self, deadline: Deadline) -> None:
+        """Wait for what is in hand until `deadline`, give back the rest, say all deletions."""
         self.stop_reading()
-        reserve = min(2.0, max(0.0, (deadline - self._clock.monotonic()) / 4))  # for the last calls of SQS
+        reserve = min(2.0, max(0.0, deadline.left() / 4))  # for the last calls of SQS
         with self._room:
-            while self._unsettled() and (left := deadline - reserve - self._clock.monotonic()) > 0:
+            while self._unsettled() and (left := deadline.left() - reserve) > 0:
                 self._room.wait(min(left, 0.1))
         self._abort.set()
         returned = self._keeper.give_back_all()
@@ -172,7 +172,7 @@ class QueueReader:
             log.warning("stopped with messages in hand, returned to the queue", source=self.queue.name, count=returned)
         for _ in range(self._workers):
             self._jobs.put(None)
-        self._keeper.stop(deadline)
+        self._keeper.stop(max(deadline.left(), 0.0))
 
     def _unsettled(self) -> int:
         return self._keeper.kept
@@ -330,7 +330,7 @@ class QueueReader:
             self._clock.wait(self._stopping, pause)
         if self._stopping.is_set():
             self._settle(job, Outcome.RETURNED, "the agent stops")
-        elif self._sent.contains(job.ref, job.message.held.name, job.message.several):
+        elif self._was_sent(job):
             self._settle(job, Outcome.DUPLICATE, "announced again")
         elif self._claim(job):
             try:
@@ -374,6 +374,10 @@ class QueueReader:
 
     # Duplicates
 
+    def _was_sent(self, job: Job) -> bool:
+        message = job.message
+        return self._sent.contains(job.ref, message.held.name, message.several, self.settings.duplicate_window)
+
     def _claim(self, job: Job) -> bool:
         if self.settings.duplicate_window <= 0:
             return True
@@ -393,7 +397,7 @@ class QueueReader:
             last = message.open == 0
         self._metrics.deliveries_in_flight.labels(INPUT).dec()
         if outcome is Outcome.ACKNOWLEDGED:
-            self._sent.add(job.ref, job.message.held.name, job.message.several)
+            self._sent.add(job.ref, message.held.name, message.several, self.settings.duplicate_window)
             self._read_well()
         if job.claimed:
             self._claims.release(job.ref.identity, outcome)

@@ -56,6 +56,11 @@ class Health(Protocol):
         """Why it is not ready; or, when it is, what is not well all the same."""
 
 
+def check_address(host: str, port: int) -> None:
+    """Raises ListenError when it cannot be listened on now."""
+    _Server(host, port, lambda path, accepted: _text(""), 1, DEADLINE).server_close()
+
+
 @dataclass(frozen=True, slots=True)
 class Readiness:
     """A `Health` ready made."""

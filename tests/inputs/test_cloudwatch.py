@@ -437,7 +437,7 @@ def test_the_threads_read_and_stop(group: Group, tmp_path: Path) -> None:
     settings = Settings(interval=1, start_from="1h")
     input = CloudWatchInput(lambda *_: group.client, group.sink, group.state, group.metrics, settings)
     nowhere = LogGroup(ACCOUNT, REGION, "/nowhere")
-    input.set_groups([nowhere, LogGroup(ACCOUNT, REGION, group.name)])
+    input.set_sources([nowhere, LogGroup(ACCOUNT, REGION, group.name)])
     until(lambda: group.sink.lines == ["2 a"])
     group.sink.hold = True
     group.put("2 b")

@@ -14,6 +14,7 @@ from edfn_agent.inputs.clock import Clock
 from edfn_agent.inputs.queue_reader import QueueReader
 from edfn_agent.inputs.queues import Queue
 from edfn_agent.inputs.s3 import S3Input, Settings
+from edfn_agent.inputs.sent import Sent
 from tests.inputs import faults
 from tests.inputs.conftest import ACCOUNT, REGION, Sink, World, sample, until
 from tests.inputs.faults import Cut, on
@@ -29,7 +30,7 @@ def start(world: World, sink: Sink, state: Any, metrics: Any) -> Any:
     def start(**settings: Any) -> S3Input:
         settings = {"wait": 1, "delete_delay": 0.05} | settings
         input = S3Input(world.clients, sink, state, metrics, Settings(**settings))
-        input.set_queues([Queue.parse(world.arn)])
+        input.set_sources([Queue.parse(world.arn)])
         made.append(input)
         return input
 
@@ -345,7 +346,7 @@ def test_a_dead_queue_stops_no_other(world: World, sink: Sink, start: Any, metri
     world.put(KEY.format("a1"))
     input = start()
     nowhere = Queue.parse(f"arn:aws:sqs:{REGION}:{ACCOUNT}:nowhere")
-    input.set_queues([nowhere, Queue.parse(world.arn)])
+    input.set_sources([nowhere, Queue.parse(world.arn)])
     until(lambda: idle(world) and sink.read)
     until(lambda: any(health.ok is False for health in input.health()))
     health = {each.source: each for each in input.health()}
@@ -380,7 +381,8 @@ def test_what_never_comes_to_its_end_is_not_read_again(world: World, sink: Sink,
     world.send(event(world.bucket, KEY.format("a1")))
     received = world.sqs.receive_message(QueueUrl=world.url)["Messages"][0]
     settings = Settings(max_receives=3)
-    reader = QueueReader(Queue.parse(world.arn), world.clients, sink, state, metrics, settings, Claims(), Clock())
+    sent = Sent("s3", state, metrics, Clock())
+    reader = QueueReader(Queue.parse(world.arn), world.clients, sink, state, metrics, settings, Claims(), sent, Clock())
     reader.take(received | {"Attributes": {"ApproximateReceiveCount": "10"}})
     assert "never came to an end" in state.quarantine.list()[0].reason
     assert sink.read == []

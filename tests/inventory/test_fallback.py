@@ -162,7 +162,7 @@ class World:
         self.logs.put_log_events(logGroupName="flows", logStreamName="eni-1-all", logEvents=[event])
 
     def close(self) -> None:
-        self.sources.stop_reading()
+        self.sources.stop_reading(5.0)
         self.sources.stop(5.0)
         self.state.close()
 
@@ -238,7 +238,7 @@ def test_what_its_own_supervisor_finds_is_enough(world: Callable[[], World], mon
     here = world()
     # Discovery has seen the stream; when the daemon is to start, it is gone. So no Java process is ever started.
     here.log()
-    here.sources.stop_reading()
+    here.sources._running = False
     here.current.discover(here.accounts)
     here.kinesis.delete_stream(StreamName="flows")
     here.sources.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 
 from tests.service.aws import Cloud
@@ -93,3 +94,18 @@ def test_a_faulty_file_is_refused(cloud: Cloud, collector: Collector, install: I
     service.path.write_text(good)
     service.reload()
     assert service.stop() == 0
+
+
+def test_a_stop_does_not_wait_for_a_reload(cloud: Cloud, install: Install) -> None:
+    """The reload waits for what a dead collector does not take: 30 s if nobody asks for more."""
+    dead = Collector("tcp")
+    dead.close()
+    service = install(dead, shutdown_timeout="5s").start()
+    cloud.write(800, per_delivery=100)
+    until(lambda: service.metric("edfn_deliveries_in_flight", "s3") >= 2)
+    service.configure(inputs={"s3": {"concurrency": 4}})
+    service.signal(signal.SIGHUP)
+    until(lambda: service.says("reading the configuration again"), service.tail)
+    assert service.stop(20) == 0, service.tail()
+    until(lambda: sum(map(cloud.visible, (cloud.shop, cloud.lab))) == cloud.queued() > 0, "messages are held back")
+    assert "Traceback" not in service.log
