@@ -9,26 +9,35 @@ import click
 
 from edfn_agent import __version__
 
-_COMMANDS: dict[str, tuple[str, str]] = {
-    # name: (where it is, what --help says of it)
-    "export": ("export:export", "Send flow-log files to collectors or into a file."),
-    "collect": ("look:collect", "Receive IPFIX and show it: a small collector."),
-    "decode": ("look:decode", "Show what is in an IPFIX file or a packet capture."),
-    "elements": ("elements:elements", "List the enterprise elements of profile aws, to teach a collector."),
-    "demo": ("demo:demo", "Show all of it on this machine, with nothing configured."),
-    "run": ("run:run", "Run the service: read every source, export, acknowledge."),
-    "run-now": ("inventory:run_now", "Discover accounts, VPCs, exporters and sources now; print and store them."),
-    "exporters": ("inventory:exporters", "List the exporter of every VPC; set or release an address."),
-    "validate": ("config:validate", "Check a configuration file: every fault, with the nearest right key."),
-    "config": ("config:config", "Print an example configuration or its JSON Schema."),
-    "doctor": ("doctor:doctor", "Check that all the configuration needs is reachable and allowed."),
-    "setup": ("setup:setup", "Write what AWS needs: policies, roles, flow logs, queues, streams."),
-    "flow-logs": ("flow_logs:flow_logs", "List the flow logs of every account, and the VPCs that have none."),
-    "quarantine": ("quarantine:quarantine", "List, show and retry what could not be read."),
-    "kinesis": ("kinesis:kinesis", "Look after Kinesis streams: deregister a fan-out consumer."),
-    "report": ("report:report", "Top talkers and rejected traffic in flow-log files."),
-    "version": ("version:version", "Print versions."),
+_SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
+    # section: name: (where it is, what --help says of it)
+    "On this machine, without AWS": {
+        "demo": ("demo:demo", "Show all of it, with nothing configured."),
+        "export": ("export:export", "Send flow-log files to collectors or into a file."),
+        "report": ("report:report", "Top talkers and rejected traffic in flow-log files."),
+        "collect": ("look:collect", "Receive IPFIX and show it: a small collector."),
+        "decode": ("look:decode", "Show what is in an IPFIX file or a packet capture."),
+        "elements": ("elements:elements", "List the elements of profile aws, to teach a collector."),
+    },
+    "The service": {
+        "config": ("config:config", "Print an example configuration or its JSON Schema."),
+        "validate": ("config:validate", "Every fault in a configuration, with the right key."),
+        "run-now": ("inventory:run_now", "Discover accounts, VPCs, exporters and sources now."),
+        "doctor": ("doctor:doctor", "Is all that it needs reachable and allowed?"),
+        "run": ("run:run", "Read every source, export, acknowledge: the service."),
+        "exporters": ("inventory:exporters", "The exporter of every VPC; set or release an address."),
+        "quarantine": ("quarantine:quarantine", "List, show and retry what could not be read."),
+    },
+    "AWS": {
+        "setup": ("setup:setup", "Write what AWS needs: policies, roles, queues, streams."),
+        "flow-logs": ("flow_logs:flow_logs", "The flow logs of every account; VPCs that have none."),
+        "kinesis": ("kinesis:kinesis", "Look after streams: deregister a fan-out consumer."),
+    },
+    "This program": {
+        "version": ("version:version", "Print versions."),
+    },
 }
+_COMMANDS = {name: place for section in _SECTIONS.values() for name, (place, _) in section.items()}
 
 
 class _Commands(click.Group):
@@ -38,7 +47,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
             return None
-        module, _, attribute = _COMMANDS[name][0].partition(":")
+        module, _, attribute = _COMMANDS[name].partition(":")
         command = getattr(importlib.import_module(f"edfn_agent.commands.{module}"), attribute)
         assert isinstance(command, click.Command)
         return command
@@ -48,15 +57,18 @@ class _Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         try:
             return super().resolve_command(ctx, args)
-        except click.UsageError as error:
+        except click.UsageError:
             import difflib
 
             near = difflib.get_close_matches(args[0], _COMMANDS, 1)
-            raise click.UsageError(error.message + (f" Did you mean {near[0]!r}?" if near else ""), ctx) from None
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise click.UsageError(f"No such command {args[0]!r}.{hint}", ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+        widest = max(map(len, _COMMANDS))
+        for title, commands in _SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(widest), text) for name, (_, text) in commands.items()])
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -64,7 +76,12 @@ class _Commands(click.Group):
 def main() -> None:
     """AWS VPC and Transit Gateway flow logs as standard IPFIX: every VPC one more router to a collector.
 
-    Begin with `edfn-agent demo`, or with a file: edfn-agent export FILE --collector udp://HOST:4739
+    Begin with a look at all of it, with a file, or with a configuration:
+
+    \b
+    edfn-agent demo
+    edfn-agent export FILE --collector udp://HOST:4739
+    edfn-agent config example > edfn-agent.yaml
     """
 
 

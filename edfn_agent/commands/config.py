@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import click
 
+from edfn_agent.commands.options import Group, configuration
+
 
 @click.command()
-@click.option("-c", "--config", "file", required=True, metavar="FILE", help="The configuration file.")
+@configuration()
 def validate(file: str) -> None:
     """Check a configuration file: every fault with its line, and the nearest right key.
 
@@ -27,7 +29,7 @@ def validate(file: str) -> None:
     click.echo(f"{file}: all well" if not warnings else f"{file}: valid, with {_count(len(warnings), 'warning')}")
 
 
-@click.group()
+@click.group(cls=Group)
 def config() -> None:
     """Print what a configuration file may hold."""
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edfn_agent.commands.options import configuration
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -22,14 +24,14 @@ WRONG = 1
 
 
 @click.command()
-@click.option("-c", "--config", "file", metavar="FILE", envvar="EDFN_AGENT_CONFIG", help="The configuration file.")
+@configuration()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line for each check, nothing else.")
 @click.option(
     "--peek",
     is_flag=True,
     help="Receive one message of each queue, which counts as a try of it, and read its object's first octet.",
 )
-def doctor(file: str | None, as_json: bool, peek: bool) -> None:
+def doctor(file: str, as_json: bool, peek: bool) -> None:
     """Check that all the configuration needs is there, reachable and allowed.
 
     Accounts, regions, every permission, flow logs, buckets, queues, log groups, streams, collectors and this machine.
@@ -41,8 +43,6 @@ def doctor(file: str | None, as_json: bool, peek: bool) -> None:
     from edfn_agent.inventory.accounts import NoRegion
     from edfn_agent.ops.doctor.examination import Examination
 
-    if file is None:
-        _stop("no configuration: give it by -c FILE or in EDFN_AGENT_CONFIG")
     try:
         config, warnings = load_with_warnings(file)
         examination = Examination(config, file, peek, tuple(map(str, warnings)))

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edfn_agent.commands.options import configuration
+
 if TYPE_CHECKING:
     from edfn_agent.inventory.model import FlowLog
     from edfn_agent.inventory.sources import SourcePlan
@@ -23,11 +25,11 @@ INCOMPLETE = 1
 
 
 @click.command("flow-logs")
-@click.option("-c", "--config", "file", metavar="FILE", envvar="EDFN_AGENT_CONFIG", help="The configuration file.")
+@configuration()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output, nothing else.")
 @click.option("--stored", is_flag=True, help="As the last discovery found them, without asking AWS.")
 @click.option("--create-missing", is_flag=True, help="Print the `edfn-agent setup` commands for VPCs that have none.")
-def flow_logs(file: str | None, as_json: bool, stored: bool, create_missing: bool) -> None:
+def flow_logs(file: str, as_json: bool, stored: bool, create_missing: bool) -> None:
     """List the flow logs of every account by VPC, subnet and interface, and the VPCs that have none.
 
     With destination, format, interval, state, and how each is read. AWS is asked now, and nothing is stored.

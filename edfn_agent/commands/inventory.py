@@ -14,6 +14,8 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from edfn_agent.commands.options import Group, configuration
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -22,19 +24,17 @@ if TYPE_CHECKING:
 
 CONFIGURATION = 2
 
-_config = click.option(
-    "-c", "--config", "file", metavar="FILE", envvar="EDFN_AGENT_CONFIG", help="The configuration file."
-)
+_config = configuration(required=False)
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output, nothing else.")
 
 
 @click.command("run-now")
-@_config
+@configuration()
 @_json
 @click.option(
     "--save-inventory", metavar="FILE", type=click.File("w"), help="Write what was found, for `export --inventory`."
 )
-def run_now(file: str | None, as_json: bool, save_inventory: IO[str] | None) -> None:
+def run_now(file: str, as_json: bool, save_inventory: IO[str] | None) -> None:
     """Ask every account and region now, print what is there, and keep it for the exporter.
 
     Accounts, VPCs with their exporter addresses, Kinesis streams, log groups, buckets with their queues, and at the end
@@ -66,7 +66,7 @@ def run_now(file: str | None, as_json: bool, save_inventory: IO[str] | None) -> 
             sys.exit(report.FAILED)
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Group, invoke_without_command=True)
 @_config
 @_json
 @click.option("--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", help="How to print it.")

@@ -10,20 +10,22 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from edfn_agent.commands.options import Group, configuration
+
 if TYPE_CHECKING:
     from edfn_agent.config import Config
     from edfn_agent.inputs.kinesis.stream import Access, Keys, StreamSettings
     from edfn_agent.inventory.accounts import Accounts
 
 
-@click.group()
+@click.group(cls=Group)
 def kinesis() -> None:
     """Look after Kinesis streams."""
 
 
 @kinesis.command()
 @click.argument("stream")
-@click.option("-c", "--config", "file", metavar="FILE", envvar="EDFN_AGENT_CONFIG", help="The configuration file.")
+@configuration(required=False)
 @click.option("--application", metavar="NAME", help="The application name, when it is not the stream's own.")
 @click.option("--region", help="Of the stream, when STREAM is a name and not in the configuration.")
 def deregister(stream: str, file: str | None, application: str | None, region: str | None) -> None:

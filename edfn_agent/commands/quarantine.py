@@ -5,20 +5,19 @@ from __future__ import annotations
 import json
 import sys
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from edfn_agent.commands.options import Group, configuration
+
 if TYPE_CHECKING:
     from edfn_agent.state import State
 
-_config = click.option(
-    "-c", "--config", "path", type=click.Path(dir_okay=False, path_type=Path), required=True, metavar="FILE"
-)
+_config = configuration()
 
 
-@click.group()
+@click.group(cls=Group)
 def quarantine() -> None:
     """List, show and retry what could not be read.
 
@@ -29,12 +28,12 @@ def quarantine() -> None:
 @quarantine.command("list")
 @_config
 @click.option("--json", "as_json", is_flag=True, help="One JSON array.")
-def list_(path: Path, as_json: bool) -> None:
+def list_(file: str, as_json: bool) -> None:
     """What is in the quarantine, oldest first."""
     from rich.console import Console
     from rich.table import Table
 
-    with _state(path) as state:
+    with _state(file) as state:
         items = state.quarantine.list()
     if as_json:
         click.echo(json.dumps([_about(item) for item in items]))
@@ -55,9 +54,9 @@ def list_(path: Path, as_json: bool) -> None:
 @_config
 @click.argument("id", type=int)
 @click.option("--payload", is_flag=True, help="Write its octets to standard output instead.")
-def show(path: Path, id: int, payload: bool) -> None:
+def show(file: str, id: int, payload: bool) -> None:
     """Everything that is known of one entry."""
-    with _state(path) as state:
+    with _state(file) as state:
         item = state.quarantine.get(id)
     if item is None:
         raise click.ClickException(f"there is no entry {id}; `edfn-agent quarantine list` shows all")
@@ -73,11 +72,11 @@ def show(path: Path, id: int, payload: bool) -> None:
 @_config
 @click.argument("ids", type=int, nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Every entry.")
-def retry(path: Path, ids: tuple[int, ...], everything: bool) -> None:
+def retry(file: str, ids: tuple[int, ...], everything: bool) -> None:
     """Have the running agent read entries again; what can be exported then leaves the quarantine."""
     if not ids and not everything:
         raise click.UsageError("name the entries, or --all")
-    with _state(path) as state:
+    with _state(file) as state:
         wanted = [item.id for item in state.quarantine.list()] if everything else ids
         for id in wanted:
             if not state.quarantine.request(id):
@@ -88,21 +87,21 @@ def retry(path: Path, ids: tuple[int, ...], everything: bool) -> None:
 @quarantine.command()
 @_config
 @click.argument("ids", type=int, nargs=-1, required=True)
-def remove(path: Path, ids: tuple[int, ...]) -> None:
+def remove(file: str, ids: tuple[int, ...]) -> None:
     """Forget entries. An object stays in its bucket; octets kept only here are gone."""
-    with _state(path) as state:
+    with _state(file) as state:
         for id in ids:
             if not state.quarantine.remove(id):
                 raise click.ClickException(f"there is no entry {id}; `edfn-agent quarantine list` shows all")
     click.echo(f"{len(ids)} removed")
 
 
-def _state(path: Path) -> State:
+def _state(file: str) -> State:
     from edfn_agent.config import ConfigError, load
     from edfn_agent.state import State, StateError
 
     try:
-        return State(load(path).state_directory)
+        return State(load(file).state_directory)
     except ConfigError as error:
         click.echo(str(error), err=True)
         sys.exit(2)

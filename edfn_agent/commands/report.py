@@ -28,7 +28,14 @@ if TYPE_CHECKING:
     show_default=True,
     help="What is largest. Rejected traffic is always counted in flows.",
 )
-@click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json"]),
+    default="table",
+    show_default=True,
+    help="For people, spreadsheets or scripts.",
+)
 @click.option(
     "--log-format", metavar="FIELDS", help="Columns of files without a header line: '${version} ${vpc-id} ...'."
 )

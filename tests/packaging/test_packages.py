@@ -73,6 +73,9 @@ def test_the_tree_names_only_final_places_and_has_what_it_needs(tree):
     assert not {"moto", "pip", "setuptools", "pytest", "amazon_kclpy"} & names
     assert list(packages.glob("edfn_agent/formats/_scan.*.so"))
     assert (packages / "edfn_agent/__pycache__").is_dir()
+    for completion in ("bash-completion/completions", "fish/vendor_completions.d"):
+        (script,) = (tree / "usr/share" / completion).iterdir()
+        assert "_EDFN_AGENT_COMPLETE=" in script.read_text()
     for path in tree.rglob("*"):
         if not path.is_symlink():
             assert not path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH | stat.S_ISUID), path

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from edfn_agent.commands.options import Group
 from edfn_agent.commands.setup.policy import policy
 from edfn_agent.commands.setup.ways import central, cloudwatch, firehose, firehose_http, kinesis, s3
 
 
-@click.group()
+@click.group(cls=Group)
 def setup() -> None:
     """Write what AWS needs: policies, roles, flow logs, queues, streams.
 
@@ -17,10 +18,14 @@ def setup() -> None:
     result is printed at the end, on standard error.
 
     \b
-    edfn-agent setup s3 --account 123456789012 --region eu-west-1 --bucket my-flow-logs --vpc vpc-0a1b2c3d > s3.yaml
-    edfn-agent setup central --account 999999999999 --region eu-west-1 --bucket central-flow-logs \\
-        --vpc 111111111111/eu-west-1/vpc-0a1b2c3d --vpc 222222222222/eu-west-1/vpc-4e5f6071 --output stacks/
-    edfn-agent setup policy -c agent.yaml --agent-identity arn:aws:iam::999999999999:role/edfn-agent
+    edfn-agent setup s3 --account 123456789012 --region eu-west-1 \\
+        --bucket my-flow-logs --vpc vpc-0a1b2c3d > s3.yaml
+    edfn-agent setup central --account 999999999999 --region eu-west-1 \\
+        --bucket central-flow-logs --output stacks/ \\
+        --vpc 111111111111/eu-west-1/vpc-0a1b2c3d \\
+        --vpc 222222222222/eu-west-1/vpc-4e5f6071
+    edfn-agent setup policy -c edfn-agent.yaml \\
+        --agent-identity arn:aws:iam::999999999999:role/edfn-agent
     """
 
 

@@ -16,11 +16,19 @@ if TYPE_CHECKING:
 
 
 @click.command("policy")
-@click.option("-c", "--config", "path", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE")
+@click.option(
+    "-c",
+    "--config",
+    "path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    envvar="EDFN_AGENT_CONFIG",
+    show_envvar=True,
+    help="The configuration that it is for: inputs, roles, what was discovered.",
+)
 @click.option("--name", default="EdfnAgentPolicy", show_default=True, help="The name of the policy.")
 @click.option("--account", metavar="ID", help="The agent's own account, when no identity says it.")
 @click.option("--region", envvar=["AWS_REGION", "AWS_DEFAULT_REGION"], metavar="NAME", help="For the calls of --apply.")
-@click.option("--partition", type=click.Choice(["aws", "aws-us-gov", "aws-cn"]), default="aws", show_default=True)
 @click.option("--agent-identity", metavar="ARN", help="The role or user that the agent runs as.")
 @click.option("--role", "roles", multiple=True, metavar="ARN[,EXTERNAL-ID]", help="A role to make in another account.")
 @click.option(
@@ -30,11 +38,19 @@ if TYPE_CHECKING:
     type=click.Choice(["s3", "cloudwatch_logs", "kinesis", "firehose"]),
     help="An input in use, without -c. May be repeated, as what follows.",
 )
-@click.option("--bucket", "buckets", multiple=True, metavar="NAME[/PREFIX]")
-@click.option("--queue", "queues", multiple=True, metavar="ARN")
-@click.option("--log-group", "log_groups", multiple=True, metavar="NAME|ARN")
-@click.option("--stream", "streams", multiple=True, metavar="ARN[,fan-out]")
-@click.option("--kms-key", "keys", multiple=True, metavar="ARN")
+@click.option(
+    "--bucket",
+    "buckets",
+    multiple=True,
+    metavar="NAME[/PREFIX]|ARN",
+    help="A bucket to read objects from, or an access point of one.",
+)
+@click.option("--queue", "queues", multiple=True, metavar="ARN", help="A queue to receive from.")
+@click.option("--log-group", "log_groups", multiple=True, metavar="NAME|ARN", help="A log group to ask.")
+@click.option("--stream", "streams", multiple=True, metavar="ARN[,fan-out]", help="A stream to read.")
+@click.option(
+    "--kms-key", "keys", multiple=True, metavar="ARN", help="A key that objects or streams are encrypted with."
+)
 @click.option("--simulate", is_flag=True, help="Let doctor ask IAM what is allowed.")
 @click.option("--like-edfn", is_flag=True, help="The original product's three statements, word for word.")
 @click.option(
@@ -43,6 +59,7 @@ if TYPE_CHECKING:
     type=click.Choice(["cloudformation", "cli", "json"]),
     default="cloudformation",
     show_default=True,
+    help="A template, aws commands, or the policy document alone.",
 )
 @click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Write files there instead of printing.")
 @click.option("--apply", "is_apply", is_flag=True, help="Make it: show what will be done, ask, do it.")
@@ -56,9 +73,8 @@ if TYPE_CHECKING:
 def policy(**given: Any) -> None:
     """What the agent may do: its policy, and its roles in other accounts."""
     from edfn_agent.setup.agent_policy import LIKE_EDFN, plan
-    from edfn_agent.setup.model import ManagedPolicy, Place, Plan
+    from edfn_agent.setup.model import ManagedPolicy, Place, Plan, home_region
 
-    region = given["region"] or "us-east-1"  # IAM is global; a template and a client want one all the same
     if given["like_edfn"]:
         identity = given["agent_identity"]
         account = identity.split(":")[4] if identity else given["account"]
@@ -67,13 +83,19 @@ def policy(**given: Any) -> None:
         if not account:
             raise click.UsageError("Which account? Say --account ID, or --agent-identity ARN.")
         attach = identity.rpartition(":")[2] if identity else ""
-        place = Place(account, region, given["partition"])
+        place = Place(account, given["region"] or home_region((identity or "arn:aws").split(":")[1]))
         one = ManagedPolicy(id="AgentPolicy", place=place, name=given["name"], statements=LIKE_EDFN, attach_to=attach)
         made = Plan("policy", given["name"], (one,))
     else:
         access, members, max_session = _access(given)
         made = plan(
-            given["name"], access, region, members, given["agent_identity"], _policy_account(given), max_session
+            given["name"],
+            access,
+            given["region"],
+            members,
+            given["agent_identity"],
+            _policy_account(given),
+            max_session,
         )
     if given["form"] == "json" and not (given["is_apply"] or given["is_undo"]):
         _print_documents(made)
@@ -93,7 +115,11 @@ def _access(given: dict[str, Any]) -> tuple[Access, list[Member], int]:
     from edfn_agent.setup.agent_policy import Access, Member, StreamUse
 
     inputs = set(given["inputs"])
-    buckets, queues, groups = list(given["buckets"]), list(given["queues"]), list(given["log_groups"])
+    buckets = [each for each in given["buckets"] if not each.startswith("arn:")]
+    points = [each for each in given["buckets"] if each.startswith("arn:")]
+    if wrong := [each for each in points if ":accesspoint/" not in each]:
+        raise click.UsageError(f"--bucket {wrong[0]}: write its name, or the ARN of an access point.")
+    queues, groups = list(given["queues"]), list(given["log_groups"])
     streams = [StreamUse(*_stream(text)) for text in given["streams"]]
     members = [
         Member(arn.strip(), external.strip() or None) for arn, _, external in (r.partition(",") for r in given["roles"])
@@ -105,7 +131,8 @@ def _access(given: dict[str, Any]) -> tuple[Access, list[Member], int]:
         try:
             config = load(given["path"])
         except ConfigError as error:
-            raise click.ClickException(str(error)) from None
+            click.echo(str(error), err=True)
+            raise SystemExit(2) from None
         members += [Member(role.arn, _plain(role.external_id)) for role in config.aws.roles]
         max_session = max(3600, int(config.aws.session_duration))
         found = config.inputs
@@ -113,7 +140,8 @@ def _access(given: dict[str, Any]) -> tuple[Access, list[Member], int]:
             name for name in ("s3", "cloudwatch_logs", "kinesis", "firehose") if getattr(found, name) is not None
         }
         if found.s3 is not None and found.s3.queues != "discovered":
-            queues += [_queue_arn(str(queue), given["partition"]) for queue in found.s3.queues]
+            queues += [_queue_arn(str(queue)) for queue in found.s3.queues]
+        points += found.s3.access_points.values() if found.s3 is not None else ()
         if found.cloudwatch_logs is not None and found.cloudwatch_logs.log_groups != "discovered":
             groups += [str(group) for group in found.cloudwatch_logs.log_groups]
         if found.kinesis is not None:
@@ -137,6 +165,7 @@ def _access(given: dict[str, Any]) -> tuple[Access, list[Member], int]:
         tuple(dict.fromkeys(queues)),
         tuple(dict.fromkeys(groups)),
         tuple(dict.fromkeys(streams)),
+        tuple(dict.fromkeys(points)),
         given["keys"],
         metrics,
         given["simulate"],
@@ -157,14 +186,16 @@ def _stream(text: str) -> tuple[str, bool]:
     return arn, bool(flag)
 
 
-def _queue_arn(queue: str, partition: str) -> str:
+def _queue_arn(queue: str) -> str:
     """A queue's ARN from its URL: https://sqs.REGION.amazonaws.com/ACCOUNT/NAME."""
+    from edfn_agent.setup.model import partition_of
+
     if queue.startswith("arn:"):
         return queue
     host, _, rest = queue.removeprefix("https://").removeprefix("http://").partition("/")
     account, _, name = rest.rpartition("/")
     region = host.split(".")[1] if host.startswith("sqs.") else "*"
-    return f"arn:{partition}:sqs:{region}:{account.rpartition('/')[2]}:{name}"
+    return f"arn:{partition_of(region)}:sqs:{region}:{account.rpartition('/')[2]}:{name}"
 
 
 def _print_documents(plan: Plan) -> None:
