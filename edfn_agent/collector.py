@@ -175,8 +175,7 @@ class Listener:
                 octets, address = self._socket.recvfrom(_LARGEST)
             except BlockingIOError:
                 return
-            if octets:  # an empty datagram asks whether anybody listens
-                yield self._decode(octets, str(address[0]), address)
+            yield self._decode(octets, str(address[0]), address)
             if until():
                 return
 

@@ -10,9 +10,6 @@ One socket and one port for the whole life, because collectors tie templates to 
 * `field`: everything comes from the machine's own address; records and options say who the exporter is.
 
 `auto` starts with `source` and learns from the first message with an exporter what is possible here.
-
-A collector's machine where nobody listens says so to the source of a datagram. A foreign one never hears it, so in mode
-`source` an empty datagram from the machine's own address asks now and then (nfcapd, nfacctd and goflow2 pass over it).
 """
 
 from __future__ import annotations
@@ -48,8 +45,6 @@ MSG_ERRQUEUE = 0x2000
 
 STALLED_AFTER = 30.0
 """Seconds without one datagram accepted: a link that stands that long is down, and whoever waits should hear of it."""
-ASK_EVERY = 10.0
-"""Seconds between two empty datagrams that ask whether anybody listens."""
 TRIES = 1000
 """Errors of earlier datagrams in a row before one message is given up. Each stands for one datagram that was sent, so
 the end is near in any case; this is for a kernel that disagrees."""
@@ -117,8 +112,6 @@ class UdpTransport:
         self._endpoint: Endpoint | None = None
         self._socket: DatagramSocket | None = None
         self._transparent = False
-        self._question: socket.socket | None = None  # asks from this machine's own address
-        self._ask_at = 0.0
         self._unreported: Counter[str] = Counter()
         self._reported_at: float | None = None
 
@@ -213,11 +206,8 @@ class UdpTransport:
             assert source is not None
             self._without_source(outgoing, source, unwilling.error)
         else:
-            if source is not None and outgoing.sent:
-                if self.mode == "undecided":
-                    self.mode = "source"
-                    self.mode_reason = "source: each VPC's datagrams leave from its exporter address"
-                self._ask(source)
+            if source is not None and outgoing.sent and self.mode == "undecided":
+                self.mode, self.mode_reason = "source", "source: each VPC's datagrams leave from its exporter address"
         finally:
             self.messages += outgoing.sent
             self.octets += outgoing.octets_sent
@@ -334,35 +324,9 @@ class UdpTransport:
                     self._note(_kind(number))
                     heard += 1
 
-    def _ask(self, source: IPv4Address) -> None:
-        """Hear what came back to this machine's own address, and ask again when it is time."""
-        self._hear_answer()
-        now = self._clock()
-        if now < self._ask_at:
-            return
-        self._ask_at = now + ASK_EVERY
-        if _is_local(source):  # it hears by itself
-            return
-        assert self._endpoint is not None
-        try:
-            if self._question is None:
-                self._question = socket.socket(self._endpoint.family, socket.SOCK_DGRAM)
-                self._question.setblocking(False)
-                self._question.connect(self._endpoint.sockaddr)
-            self._question.send(b"")
-        except OSError:
-            return  # of no weight: what is sent in earnest says what is wrong with the way
-        self._hear_answer()
-
-    def _hear_answer(self) -> None:
-        if self._question is not None:
-            number = self._question.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if number == errno.ECONNREFUSED:
-                self._note("refused", "asked")
-
-    def _note(self, kind: str, said: str | None = None) -> None:
+    def _note(self, kind: str) -> None:
         self.errors[kind] += 1
-        self._unreported[said or kind] += 1
+        self._unreported[kind] += 1
         now = self._clock()
         if self._reported_at is None or now - self._reported_at >= REPORT_EVERY:
             self._reported_at = now
@@ -370,12 +334,9 @@ class UdpTransport:
 
     def _report_earlier(self) -> None:
         for kind, count in self._unreported.items():
-            if kind == "asked":
-                text = "nobody listens there, or a packet filter refuses this machine's own address"
-            else:
-                what = "nobody listens there" if kind == "refused" else kind.replace("_", " ")
-                text = f"{count} {'datagram' if count == 1 else 'datagrams'} came back: {what}"
-            self._report(f"{self.name}: {text}; sending goes on")
+            what = "nobody listens there" if kind == "refused" else kind.replace("_", " ")
+            plural = "datagram" if count == 1 else "datagrams"
+            self._report(f"{self.name}: {count} {plural} came back: {what}; sending goes on")
         self._unreported.clear()
 
     def drain(self, timeout: float) -> bool:
@@ -385,7 +346,6 @@ class UdpTransport:
     def close(self) -> None:
         if self._socket is not None:
             self._hear_of_earlier()
-        self._hear_answer()
         self._report_earlier()
         self._close_socket()
 
@@ -393,19 +353,6 @@ class UdpTransport:
         if self._socket is not None:
             self._socket.sock.close()
             self._socket = None
-        if self._question is not None:
-            self._question.close()
-            self._question = None
-
-
-def _is_local(address: IPv4Address) -> bool:
-    """Is it this machine's, so that what comes back to it is heard?"""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        try:
-            sock.bind((str(address), 0))
-        except OSError:
-            return False
-    return True
 
 
 def _kind(number: int) -> str:
