@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edfn_agent.delivery import Delivery
     from edfn_agent.enrich import Enricher
     from edfn_agent.export.destination import Destination
     from edfn_agent.export.transports import AddressMode
@@ -46,7 +49,7 @@ BATCH_ROWS = 65536
     "--exporter-map",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="JSON or YAML: vpc-id, interface-id or account-id to exporter address.",
+    help="JSON or YAML: vpc-id, tgw-id, interface-id or account-id to exporter address.",
 )
 @click.option("--exporter", metavar="ADDRESS", help="Exporter address of everything the map does not name.")
 @click.option(
@@ -130,6 +133,7 @@ def _run(options: dict[str, Any], layout: Any) -> int:
     from edfn_agent.export.mapping import wanted_columns
     from edfn_agent.export.rows import Settings
     from edfn_agent.export.transports.base import TransportError
+    from edfn_agent.formats.errors import NotAFlowLog
     from edfn_agent.formats.reader import Reader
     from edfn_agent.garbage import expect_many_objects
     from edfn_agent.inputs import files
@@ -150,31 +154,39 @@ def _run(options: dict[str, Any], layout: Any) -> int:
 
     def observe(flows: Flows) -> None:
         bad_lines.show(flows.batch.bad_lines)
+        progress.moved()
 
     pipeline = Pipeline(lambda: Reader(wanted, batch_rows=BATCH_ROWS), enricher, exporter, observe=observe)
     expect_many_objects()
-    names = list(files.walk(options["files"]))
+    names = _files(options["files"])
     failed: list[tuple[str, str]] = []
+    ended = ""  # why before the last file
     began = time.monotonic()
     with _Progress(names) as progress:
-        for name in names:
-            fault = pipeline.submit(files.delivery(name, lambda outcome, why: None, layout))
-            if isinstance(fault, TransportError):
-                _say(str(fault))
-                return 1
-            if fault is not None:
-                reason = (fault.strerror if isinstance(fault, OSError) else None) or str(fault)
-                failed.append((name, reason))
-                _say(f"{name}: {reason}")
-            progress.advance(name)
         try:
+            for name in names:
+                delivery = files.delivery(name, lambda outcome, why: None, layout)
+                progress.begin(name, delivery)
+                fault = pipeline.submit(delivery)
+                if isinstance(fault, TransportError):
+                    raise fault
+                if fault is not None:
+                    reason = (fault.strerror if isinstance(fault, OSError) else None) or str(fault)
+                    failed.append((name, reason))
+                    _say(f"{name}: {reason}")
+                if isinstance(fault, NotAFlowLog):
+                    bad_lines.silence(name)
+                progress.end()
             pipeline.flush()
             exporter.drain(30.0)
         except TransportError as error:
-            _say(str(error))
-            return 1
+            ended = str(error)
+        except KeyboardInterrupt:
+            ended = "interrupted"
         finally:
             exporter.close()
+    if ended:
+        _say(ended)
     counts = pipeline.counts
     summary = {
         "files": len(names),
@@ -189,6 +201,7 @@ def _run(options: dict[str, Any], layout: Any) -> int:
         "octets": sum(destination.transport.octets for destination in destinations),
         "seconds": round(time.monotonic() - began, 3),
         "failed": [{"file": name, "reason": reason} for name, reason in failed],
+        "ended_early": ended,
         "collectors": [
             {
                 "name": destination.transport.name,
@@ -204,7 +217,20 @@ def _run(options: dict[str, Any], layout: Any) -> int:
         click.echo(json.dumps(summary))
     else:
         _print_summary(summary)
-    return 1 if failed else 0
+    return 1 if failed or ended else 0
+
+
+def _files(named: Sequence[str]) -> list[str]:
+    """What there is to read, folders walked. An empty one is said, as nothing else would tell of it."""
+    from edfn_agent.inputs import files
+
+    found: list[str] = []
+    for name in named:
+        below = list(files.walk([name]))
+        if not below:
+            _say(f"{name}: a folder without files")
+        found += below
+    return found
 
 
 def _enterprise_number(options: dict[str, Any]) -> int | None:
@@ -251,6 +277,10 @@ def _destinations(options: dict[str, Any]) -> list[Destination]:
     from edfn_agent.export.pace import Pace
     from edfn_agent.export.transports import file_transport, parse_collector, transport_of
 
+    for given in (options["collectors"], options["outputs"]):
+        twice = next((one for one in given if given.count(one) > 1), None)
+        if twice is not None:
+            raise click.UsageError(f"{twice} is given twice")
     # addresses that nobody chose are fit to tell VPCs apart, not to send packets from
     mode: AddressMode = "field" if _nobody_chose(options) else options["exporter_address"]
     pace = options["records_per_second"]
@@ -292,7 +322,8 @@ def _print_summary(summary: dict[str, Any]) -> None:
     seconds = max(summary["seconds"], 0.001)
     flows, messages, octets = (f"{summary[key]:,}" for key in ("records_exported", "messages", "octets"))
     rate = f"{summary['records_exported'] / seconds:,.0f} flows/s"
-    click.echo(f"{flows} flows in {messages} messages ({octets} octets), {summary['seconds']:.1f} s, {rate}")
+    where = f" to {len(summary['collectors'])} destinations" if len(summary["collectors"]) > 1 else ""
+    click.echo(f"{flows} flows in {messages} messages ({octets} octets){where}, {summary['seconds']:.1f} s, {rate}")
     skipped = [
         (summary["records_nodata"], "NODATA"),
         (summary["records_skipdata"], "SKIPDATA"),
@@ -307,9 +338,11 @@ def _print_summary(summary: dict[str, Any]) -> None:
             click.echo(f"{collector['name']}: {collector['mode']}")
         if collector["errors"]:
             errors = ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in collector["errors"].items())
-            click.echo(f"{collector['name']}: datagrams that did not arrive: {errors}")
+            click.echo(f"{collector['name']}: errors: {errors}")
     if summary["files_failed"]:
         click.echo(f"{summary['files_failed']} of {summary['files']} files could not be read to their end")
+    if summary["ended_early"]:
+        click.echo(f"ended before its time, with files unread or flows unsent: {summary['ended_early']}")
 
 
 def _say(line: str) -> None:
@@ -317,14 +350,21 @@ def _say(line: str) -> None:
 
 
 class _BadLines:
-    """Shows the first few malformed lines of each file."""
+    """Shows the first few malformed lines of each file, but of what is no flow log at all."""
 
     def __init__(self) -> None:
         self._shown: dict[str, int] = {}
+        self._silent: set[str] = set()
+
+    def silence(self, name: str) -> None:
+        """It is no flow log: the reason tells, and its lines are nothing for people."""
+        self._silent.add(name)
 
     def show(self, lines: Any) -> None:
         line: BadLine
         for line in lines:
+            if line.source in self._silent:
+                continue
             shown = self._shown[line.source] = self._shown.get(line.source, 0) + 1
             if shown <= SHOWN_BAD_LINES:
                 _say(f"{line.source}:{line.line}: {line.reason}: {line.text}")
@@ -333,11 +373,14 @@ class _BadLines:
 class _Progress:
     """A bar by octets on the terminal, when there is one and the work is long enough to want it."""
 
-    LONG = 20_000_000  # octets: about two seconds of work
+    LONG = 20_000_000  # octets: about half a second of work
 
     def __init__(self, names: list[str]) -> None:
         self._bar: Any = None
-        self._sizes = {}
+        self._sizes: dict[str, int] = {}
+        self._name = ""
+        self._delivery: Delivery | None = None
+        self._done = 0  # octets of files that are read
         if sys.stderr.isatty():
             self._sizes = {name: Path(name).stat().st_size for name in names if Path(name).is_file()}
             if sum(self._sizes.values()) > self.LONG:
@@ -353,9 +396,19 @@ class _Progress:
             self._task = self._bar.add_task("export", total=sum(self._sizes.values()))
         return self
 
-    def advance(self, name: str) -> None:
+    def begin(self, name: str, delivery: Delivery) -> None:
+        self._name, self._delivery = name, delivery
+
+    def moved(self) -> None:
+        """Something of the file in hand has gone out."""
+        if self._bar is not None and self._delivery is not None:
+            self._bar.update(self._task, completed=self._done + self._delivery.octets)
+
+    def end(self) -> None:
+        self._done += self._sizes.get(self._name, 0)
+        self._delivery = None
         if self._bar is not None:
-            self._bar.advance(self._task, self._sizes.get(name, 0))
+            self._bar.update(self._task, completed=self._done)
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:

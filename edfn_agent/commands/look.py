@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     "--enterprise-number",
     type=click.IntRange(1, 2**32 - 1),
     metavar="N",
-    help="Name the elements of profile aws under this enterprise number.",
+    help="Name the elements of profile aws under this number, where no type records do.",
 )
 def collect(
     listen: str,
@@ -48,7 +48,12 @@ def collect(
     write: Path | None,
     enterprise_number: int | None,
 ) -> None:
-    """Receive IPFIX and show it. Ctrl-C, --count or --seconds end it; a table per exporter comes last."""
+    """Receive IPFIX and show it. Ctrl-C, --count or --seconds end it; a table per exporter comes last.
+
+    \b
+      edfn-agent collect
+      edfn-agent collect --listen tcp://[::1]:4739 --json --count 100
+    """
     from edfn_agent.collector import Listener, Tally, deadline
     from edfn_agent.export.mapping import registry
     from edfn_agent.export.transports import parse_collector
@@ -97,10 +102,14 @@ def collect(
     "--enterprise-number",
     type=click.IntRange(1, 2**32 - 1),
     metavar="N",
-    help="Name the elements of profile aws under this enterprise number.",
+    help="Name the elements of profile aws under this number, where no type records do.",
 )
 def decode(file: Path, as_json: bool, templates: bool, enterprise_number: int | None) -> None:
     """Show what is in an IPFIX file (RFC 5655) or a packet capture (pcap, pcapng).
+
+    \b
+      edfn-agent decode flows.ipfix
+      edfn-agent decode flows.pcap --json --enterprise-number 4242
 
     Exit status 1 when something in it could not be decoded; the rest is shown all the same.
     """

@@ -90,7 +90,8 @@ class Destination:
             except _Interrupted as interrupted:
                 # over UDP what was accepted is gone and must not go twice; a broken stream may have lost all of it
                 rest = runs if self.transport.reliable else interrupted.rest
-                self.handed = 0 if self.transport.reliable else self.handed + interrupted.handed_over
+                if self.transport.reliable:
+                    self.handed = 0
 
     def _fitted(self, runs: Runs) -> Runs:
         """The same, but records that no message can hold have their longest strings cut."""
@@ -175,14 +176,13 @@ class Destination:
                 try:
                     if self._at_once and (number or left is not records):
                         self._announce([(exporter, left)], known, domains)  # what came due over the ones before
-                    self._hand_over(self.process.data(domains(exporter), part, int(time.time())), exporter)
+                    messages = self.process.data(domains(exporter), part, int(time.time()))
+                    self._hand_over(messages, exporter, flows=True)
                 except _Interrupted as interrupted:
                     left = _without(left, interrupted.handed_over)
                     interrupted.rest = [(exporter, left), *runs[number + 1 :]] if left else runs[number + 1 :]
                     raise
-                count = sum(run.count for run in part)
-                left = _without(left, count)
-                self.handed += count
+                left = _without(left, sum(run.count for run in part))
         if self.transport.reliable:
             self._drain()
 
@@ -241,7 +241,7 @@ class Destination:
             wanted = [template for template in wanted if template != known.types.template]
         yield self.process.announce(domain, wanted, known.all(exporter, domain), now, export_time)
 
-    def _hand_over(self, messages: Messages, exporter: Exporter) -> None:
+    def _hand_over(self, messages: Messages, exporter: Exporter, *, flows: bool = False) -> None:
         handed_over = 0
         for burst in self._pace.bursts(messages):
             try:
@@ -251,12 +251,14 @@ class Destination:
                     self._went_down(error)
                 sent = int(burst.counts[: error.sent].sum())
                 self.records += sent
+                self.handed += sent if flows else 0
                 raise _Interrupted(handed_over + sent) from error
             except TransportFault:
                 self._open = False  # nobody knows what of it was sent: the next try is a session of its own
                 raise
             handed_over += burst.records
             self.records += burst.records
+            self.handed += burst.records if flows else 0
 
 
 class _Interrupted(Exception):

@@ -66,12 +66,16 @@ class FlowExporter:
     def _send_part(self, runs: Runs) -> None:
         if not runs:
             return
-        if self._first is None:
-            self._wait_for_room(octets_of(runs))
-        elif self._beside:
-            self._send_side_by_side(self._first, runs)
-        else:
-            self._first.send(runs, self._tables, self.domain)
+        try:
+            if self._first is None:
+                self._wait_for_room(octets_of(runs))
+            elif self._beside:
+                self._send_side_by_side(self._first, runs)
+            else:
+                self._first.send(runs, self._tables, self.domain)
+        except BaseException:
+            self.flows += min((each.handed for each in self.destinations if each.required), default=0)
+            raise
         for lane in self._optional:  # last, so that what is tried again comes to them once
             lane.offer(runs)
         self.flows += records_of(runs)

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import gzip
+import json
 import random
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from edfn_agent.cli import main
 
 from .conftest import Export
 from .test_records import V2
@@ -98,10 +107,6 @@ def test_a_file_that_is_not_there(export: Export) -> None:
 
 
 def test_nowhere_to_send_is_a_usage_error() -> None:
-    from click.testing import CliRunner
-
-    from edfn_agent.cli import main
-
     result = CliRunner().invoke(main, ["export", "file"])
     assert result.exit_code == 2
     assert "--collector" in result.output
@@ -127,3 +132,53 @@ def test_small_files_share_messages(export: Export) -> None:
     result = export([V2] * 60)
     assert result.summary["records_exported"] == 60
     assert result.summary["messages"] < 10
+
+
+def test_an_output_that_cannot_be_written_ends_it_with_a_summary(tmp_path: Path) -> None:
+    (tmp_path / "in.log").write_text(V2)
+    command = ["export", str(tmp_path / "in.log"), "--output", str(tmp_path / "nowhere" / "x.ipfix"), "--json"]
+    result = CliRunner().invoke(main, command)
+    summary = json.loads(result.stdout)
+    assert (result.exit_code, summary["files_failed"], summary["records_exported"]) == (1, 0, 0)
+    assert summary["ended_early"].endswith("x.ipfix: cannot be written: No such file or directory")
+    assert summary["ended_early"] in result.stderr
+
+
+@pytest.mark.parametrize("option", ["--collector=udp://127.0.0.1:9", "--output=x.ipfix"])
+def test_the_same_destination_twice_is_a_usage_error(option: str) -> None:
+    result = CliRunner().invoke(main, ["export", "file", option, option])
+    assert (result.exit_code, "is given twice" in result.output) == (2, True)
+
+
+def test_a_folder_without_files_is_said(export: Export, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    result = export(V2, str(tmp_path / "empty"))
+    assert (result.status, result.summary["files"]) == (0, 1)
+    assert "empty: a folder without files" in result.stderr
+
+
+def test_what_is_no_flow_log_has_no_malformed_lines_to_show(export: Export) -> None:
+    result = export(["one line of nothing\nanother line\n", V2])
+    assert result.summary["lines_malformed"] == 2
+    assert [line for line in result.stderr.splitlines() if "in0.log" in line] == [
+        line for line in result.stderr.splitlines() if "no line could be read" in line
+    ]
+
+
+def test_ctrl_c_ends_it_with_a_summary_of_what_went_out(tmp_path: Path) -> None:
+    (tmp_path / "in.log").write_text(V2 * 20_000)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sink:
+        sink.bind(("127.0.0.1", 0))
+        sink.settimeout(30)
+        program = str(Path(sys.executable).with_name("edfn-agent"))
+        url = f"udp://127.0.0.1:{sink.getsockname()[1]}"
+        command = [program, "export", "in.log", "--collector", url, "--records-per-second", "1000", "--json"]
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(5):  # templates, and flows
+            sink.recv(2000)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    summary = json.loads(out)
+    assert (process.returncode, summary["ended_early"]) == (1, "interrupted")
+    assert 0 < summary["records_exported"] < 20_000
+    assert "Traceback" not in err
