@@ -219,7 +219,8 @@ class Agent:
             for account in self._current.known.snapshot.accounts
             if account.status == "failed"
         ]
-        return down + dead + self._sources.problems()
+        state = [f"state: {self._state.problem}"] if self._state.problem else []
+        return down + dead + state + self._sources.problems()
 
     def templates(self) -> list[dict[str, Any]]:
         """What is on the wire now, per collector and domain."""
@@ -342,6 +343,7 @@ class Agent:
         stored_at = time.monotonic()
         while not self.stopping.wait(HOUSEKEEPING):
             self.progress.moved("housekeeping")
+            self._look_at_state()
             try:
                 self._pipeline.refresh()
                 self._current.follow()
@@ -358,6 +360,14 @@ class Agent:
                 log.error("the state does not work", error=str(error))
             except Exception:
                 log.exception("housekeeping failed")
+
+    def _look_at_state(self) -> None:
+        """While it does not work, whether it does again."""
+        try:
+            self._state.try_again()
+        except StateError as error:
+            self.metrics.state_errors.inc()
+            log.error("the state does not work", error=str(error))
 
     def _ask_about_strangers(self) -> None:
         """Flows name what the inventory does not know: ask AWS, once for each name, at most every five minutes."""

@@ -138,15 +138,13 @@ class Database:
     def _next_step(self, error: Exception) -> str:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if getattr(error, "errno", None) == errno.EROFS or self._is_mounted_read_only():
-            return (
-                "Its file system is mounted for reading only; `dmesg` may say why. Once it can be written, all is well"
-            )
+            return "Its file system is mounted for reading only; `dmesg` may say why. Nothing else is needed"
         if isinstance(error, PermissionError) or code in (sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY):
             return "Run the command as the agent's user, or give that user the directory (`state_directory`)"
         if code == sqlite3.SQLITE_FULL or getattr(error, "errno", None) == errno.ENOSPC:
             return "Make room on that file system; nothing else is needed"
         if code == sqlite3.SQLITE_IOERR:
-            return "The disk or its file system fails; `dmesg` may say why. Once it works again, nothing else is needed"
+            return "The disk or its file system fails; `dmesg` may say why. Nothing else is needed"
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return "Another process holds it for too long; see who with `fuser` on that file"
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):

@@ -162,10 +162,15 @@ class Cloud(EmbeddedAws):
     def visible(self, source: Source) -> int:
         return len(self.queue(source).messages)
 
+    def show_again(self, source: Source) -> None:
+        """Messages that were given back with a pause are to be had now."""
+        for message in self._messages(source):
+            message.visible_at = 0
+
     def in_hand(self, state: Path) -> set[int]:
         """Numbers of the records that no agent is known to have sent: in a queue and not marked as sent, or log
         events behind no cursor. What of them has been received already is what the dead agent had in flight."""
-        with sqlite3.connect(f"file:{state / 'state.sqlite3'}", uri=True) as db:
+        with sqlite3.connect(f"file:{state / 'state.sqlite3'}", timeout=60, uri=True) as db:
             seen = {key for (key,) in db.execute("SELECT key FROM seen WHERE input = 's3'")}
             cursors = db.execute("SELECT input, key, value FROM cursor").fetchall()
         found: set[int] = set()

@@ -20,12 +20,12 @@ class Disk:
     def __init__(self, folder: Path, megabytes: int = 24) -> None:
         if os.geteuid() != 0:
             raise NoDisk("mounting a file system takes root")
-        image, self.mount = folder / "disk.img", folder / "disk"
+        self._image, self.mount = folder / "disk.img", folder / "disk"
         self.mount.mkdir()
-        with image.open("wb") as file:
+        with self._image.open("wb") as file:
             file.truncate(megabytes << 20)
-        _run("mkfs.ext4", "-q", "-m", "0", str(image))
-        _run("mount", "-o", "loop", str(image), str(self.mount))
+        _run("mkfs.ext4", "-q", "-m", "0", str(self._image))
+        _run("mount", "-o", "loop", str(self._image), str(self.mount))
         self.path = self.mount / "state"
 
     def close(self) -> None:
@@ -60,6 +60,18 @@ class Disk:
             yield
         finally:
             _run("umount", "-l", str(self.path))
+
+    @contextmanager
+    def broken(self) -> Iterator[None]:
+        """The file system gives up under open files and turns read-only, as ext4 does when the disk under it fails;
+        then it is repaired and mounted again."""
+        _run("mount", "-o", "remount,abort", str(self.mount))
+        try:
+            yield
+        finally:
+            _run("umount", "-l", str(self.mount))
+            subprocess.run(["e2fsck", "-fy", str(self._image)], check=False, capture_output=True)
+            _run("mount", "-o", "loop", str(self._image), str(self.mount))
 
 
 def _run(*command: str) -> None:

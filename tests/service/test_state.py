@@ -41,8 +41,9 @@ def test_commands_beside_it_take_nothing_away(cloud: Cloud, collector: Collector
     assert not cloud.in_hand(service.state)
 
 
-@pytest.mark.parametrize("trouble", ["full", "read-only"])
+@pytest.mark.parametrize("trouble", ["full", "read_only", "broken"])
 def test_for_a_while(trouble: str, cloud: Cloud, collector: Collector, install: Install, disk: Disk) -> None:
+    """Health says it; flows go on; what only the state could keep goes back to its source; and then all is well."""
     service = install(collector)
     shutil.rmtree(disk.path, ignore_errors=True)
     shutil.copytree(service.state, disk.path)
@@ -50,12 +51,19 @@ def test_for_a_while(trouble: str, cloud: Cloud, collector: Collector, install: 
     service.start()
     cloud.write(400, per_delivery=100)
     until(lambda: collector.unique == cloud.written, service.tail)
-    with disk.full() if trouble == "full" else disk.read_only():
+    with getattr(disk, trouble)():
         cloud.write(4000, per_delivery=100)
         until(lambda: collector.unique == cloud.written and cloud.queued() == 0, service.tail)
         until(lambda: service.metric("edfn_state_errors_total") > 0, service.tail)
-        assert not service.ended
+        cloud.put_body(cloud.shop, "AWSLogs/picture.log.gz", b"\x89PNG\r\n\x1a\n" + bytes(5000))
+        until(lambda: service.metric("edfn_deliveries_total", "s3", "returned") >= 1, service.tail)
+        until(lambda: f"the state in {disk.path}" in str(service.ready()["reasons"]), service.ready)
+        assert service.ready()["ready"]
         assert service.get("/healthz")[0] == 200
+        assert cloud.queued() == 1, "what cannot be recorded must not go"
+    until(lambda: not service.ready()["reasons"], service.ready)
+    cloud.show_again(cloud.shop)
+    until(lambda: service.metric("edfn_quarantined") == 1, service.tail)
     cloud.write(400, per_delivery=100)
     until(lambda: collector.unique == cloud.written and cloud.queued() == 0, service.tail)
     until(lambda: not cloud.in_hand(service.state), "what was sent is not noted after the trouble")
