@@ -10,7 +10,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edfn_agent.setup.model import ManagedPolicy, Place, Plan, Resource, Role, SetupError, Statement
+from edfn_agent.setup.model import (
+    DOMAINS,
+    ManagedPolicy,
+    Place,
+    Plan,
+    Resource,
+    Role,
+    SetupError,
+    Statement,
+    home_region,
+    partition_of,
+)
 from edfn_agent.setup.statements import allow, trust
 
 _INVENTORY = (
@@ -62,6 +73,7 @@ class Access:
     queues: tuple[str, ...] = ()  # ARNs
     log_groups: tuple[str, ...] = ()  # names or ARNs
     streams: tuple[StreamUse, ...] | None = ()
+    access_points: tuple[str, ...] = ()  # ARN or ARN/PREFIX, of those through which buckets are read
     keys: tuple[str, ...] = ()  # ARNs of KMS keys
     kinesis_metrics: bool = False
     simulate: bool = False  # `doctor` may ask IAM what the role is allowed
@@ -93,6 +105,7 @@ def member(access: Access, account: str, partition: str = "aws") -> tuple[Statem
         names = sorted({bucket.partition("/")[0] for bucket in access.buckets})
         buckets = [f"{arn}:s3:::{name}" for name in names] or [f"{arn}:s3:::*"]
         objects = [_objects(arn, bucket) for bucket in access.buckets] or [f"{arn}:s3:::*/*"]
+        objects += map(_objects_through, access.access_points)
         queues = list(access.queues) or [f"{arn}:sqs:*:{account}:*"]
         queue_actions = [
             "ChangeMessageVisibility",
@@ -117,7 +130,8 @@ def member(access: Access, account: str, partition: str = "aws") -> tuple[Statem
     if "kinesis" in access.inputs:
         statements += _kinesis(access, account, partition)
     if access.keys:
-        services = [f"{name}.*.amazonaws.com" for name in ("kinesis", "s3", "sqs")]
+        domain = DOMAINS.get(partition, "amazonaws.com")
+        services = [f"{name}.*.{domain}" for name in ("kinesis", "s3", "sqs")]
         condition = {"StringLike": {"kms:ViaService": services}}
         statements.append(allow("kms:Decrypt", _one(access.keys), "Decrypt", condition))
     if access.simulate:
@@ -186,6 +200,12 @@ def _objects(arn: str, bucket: str) -> str:
     return f"{arn}:s3:::{name}/{prefix}*"
 
 
+def _objects_through(access_point: str) -> str:
+    """arn:aws:s3:REGION:ACCOUNT:accesspoint/NAME[/PREFIX]: objects behind one have ARNs of their own."""
+    kind, name, *prefix = access_point.split("/", 2)
+    return f"{kind}/{name}/object/{''.join(prefix)}*"
+
+
 def _log_groups(groups: Sequence[str], account: str, partition: str) -> str | list[str]:
     found = []
     for group in groups:
@@ -212,18 +232,19 @@ class Member:
         return self.role_arn.split(":")[4]
 
     @property
-    def partition(self) -> str:
-        return self.role_arn.split(":")[1]
-
-    @property
     def role(self) -> str:
         return self.role_arn.rpartition("/")[2]
+
+    @property
+    def path(self) -> str:
+        """arn:aws:iam::ACCOUNT:role/some/path/NAME: `/some/path/`."""
+        return self.role_arn.partition(":role")[2].removesuffix(self.role)
 
 
 def plan(
     name: str,
     access: Access,
-    region: str,
+    region: str | None,
     members: Sequence[Member],
     identity_arn: str | None,
     account: str | None,
@@ -232,7 +253,8 @@ def plan(
     """Roles in the member accounts, and what the agent's identity needs to take them (or, without any, to read)."""
     if members and not identity_arn:
         raise SetupError("whose roles are these? Say --agent-identity ARN: the role or user that the agent runs as")
-    partition = (identity_arn or "arn:aws").split(":")[1]
+    partition = identity_arn.split(":")[1] if identity_arn else partition_of(region or "")
+    region = region or home_region(partition)
     home = identity_arn.split(":")[4] if identity_arn else account
     if home is None:
         raise SetupError("for which account? Say --account, or --agent-identity ARN")
@@ -241,27 +263,29 @@ def plan(
         raise SetupError(f"{identity_arn} is neither a role nor a user")
     kind, _, last = attach.partition("/")
     attach = f"{kind}/{last.rpartition('/')[2]}" if attach else ""  # a path is part of the ARN, not of the name
+    twice = [one for one in members if [each.account for each in members].count(one.account) > 1]
+    if twice:
+        raise SetupError(f"account {twice[0].account} has {len(twice)} roles: one is enough, and the agent takes one")
     resources: list[Resource] = []
     for one in members:
-        if one.role_arn.count("/") > 1:
-            raise SetupError(f"{one.role_arn}: a role with a path is not made here; name one without")
-        place = Place(one.account, region, one.partition)
+        place = Place(one.account, region)
         resources.append(
             Role(
                 id="AgentRole",
                 place=place,
                 stage=2,
                 name=one.role,
+                path=one.path,
                 description="edfn-agent reads flow logs and the names of what is in them",
                 trust=(role_trust(str(identity_arn), one.external_id),),
-                policies=(("edfn-agent", member(access, one.account, one.partition)),),
+                policies=(("edfn-agent", member(access, one.account, partition)),),
                 max_session=max_session,
             )
         )
     roles = [one.role_arn for one in members]
     own = hub(access, home, partition, roles) if roles else member(access, home, partition)
     if own:
-        place = Place(home, region, partition)
+        place = Place(home, region)
         resources.append(ManagedPolicy(id="AgentPolicy", place=place, name=name, statements=own, attach_to=attach))
     notes = [] if attach else [f"Attach the policy {name} to the role or user that the agent runs as."]
     if any(not one.external_id for one in members):

@@ -240,12 +240,14 @@ def _(notification: Notification, tag: Tag) -> list[Step]:
 
 @make.register
 def _(role: Role, tag: Tag) -> list[Step]:
+    path = {"Path": role.path} if role.path != "/" else {}
     steps: list[Step] = [
         Call(
             "iam",
             "CreateRole",
             {
                 "RoleName": role.name,
+                **path,
                 "Description": role.description,
                 "AssumeRolePolicyDocument": text(policy(role.trust)),
                 "MaxSessionDuration": role.max_session,

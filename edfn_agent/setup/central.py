@@ -14,7 +14,7 @@ from edfn_agent.setup.cloudwatch import LogGroupOptions, flow_log_group
 from edfn_agent.setup.firehose import delivery_stream
 from edfn_agent.setup.flowlogs import FlowLogOptions, Watched, flow_logs, format_notes, places
 from edfn_agent.setup.model import Destination, Place, Plan, Resource, Role, SetupError, Stream, SubscriptionFilter
-from edfn_agent.setup.s3 import BucketOptions, bucket_with_queue, key, queue_configuration
+from edfn_agent.setup.s3 import BucketOptions, bucket_with_queue, key, key_notes, queue_configuration
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class CentralOptions:
     stream: str = ""
     shards: int | None = 1
     stream_hours: int = 24
+    stream_kms: str = ""  # of the stream, where there is no bucket
     role_to_target: str = ""
     buffer_seconds: int = 60
     buffer_mib: int = 16
@@ -56,7 +57,7 @@ def plan(options: CentralOptions) -> Plan:
     accounts = sorted({place.account for place in sources} | set(options.also_from))
     if not accounts and not options.organization:
         raise SetupError("no source: name a --vpc of another account, a --source-account, or an --organization")
-    trusted = [*sources, *(Place(account, home.region, home.partition) for account in options.also_from)]
+    trusted = [*sources, *(Place(account, home.region) for account in options.also_from)]
     to_target = options.role_to_target or f"{options.name}-to-target-{home.region}"
     resources: list[Resource] = []
     if options.bucket is not None:
@@ -89,10 +90,20 @@ def plan(options: CentralOptions) -> Plan:
     else:
         name = options.stream or options.name
         target = home.arn("kinesis", f"stream/{name}")
+        key_arn = "%{Key.Arn}" if options.stream_kms == "new" else options.stream_kms or None
+        resources += key(options.stream_kms, home, options.name, [])
         resources.append(
-            Stream(id="Stream", place=home, name=name, shards=options.shards, retention_hours=options.stream_hours)
+            Stream(
+                id="Stream",
+                place=home,
+                needs=("Key",) if options.stream_kms == "new" else (),
+                name=name,
+                shards=options.shards,
+                retention_hours=options.stream_hours,
+                key_arn=key_arn,
+            )
         )
-        permissions, needed = say.to_stream(target, None), "Stream"
+        permissions, needed = say.to_stream(target, key_arn), "Stream"
         configuration = f"inputs:\n  kinesis:\n    streams:\n      - {target}\n"
     resources += [
         Role(
@@ -123,6 +134,7 @@ def plan(options: CentralOptions) -> Plan:
         notes=(
             *format_notes(options.watched, options.flow_log),
             _NOTE,
+            *key_notes(options.bucket.kms if options.bucket else options.stream_kms),
         ),
     )
 
@@ -135,13 +147,13 @@ _NOTE = (
 
 def _source(options: CentralOptions, place: Place, destination_arn: str) -> list[Resource]:
     group, role = flow_log_group(place, options.name, options.group, options.as_documented, stage=2)
-    # In the central account itself the group's key would be a second resource of one name: the bucket's key is its own.
     keyed = key(
         options.group.kms,
         place,
         f"{options.name}-logs",
         [say.key_for_log_group(place, options.group.log_group)],
         stage=2,
+        id=options.group.key_id,
     )
     return [
         *keyed,

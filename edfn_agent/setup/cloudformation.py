@@ -254,6 +254,7 @@ def _(role: Role, tag: dict[str, str]) -> Made:
         "AWS::IAM::Role",
         {
             "RoleName": role.name,
+            "Path": role.path if role.path != "/" else None,
             "Description": role.description,
             "AssumeRolePolicyDocument": policy(role.trust),
             "MaxSessionDuration": role.max_session,

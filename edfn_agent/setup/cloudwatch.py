@@ -21,7 +21,7 @@ from edfn_agent.setup.model import (
     Stream,
     SubscriptionFilter,
 )
-from edfn_agent.setup.s3 import key
+from edfn_agent.setup.s3 import key, key_notes
 
 # What CloudWatch Logs takes for the retention of a group, in days.
 RETENTION_DAYS = (
@@ -59,6 +59,7 @@ class LogGroupOptions:
     retention_days: int = 30
     existing: bool = False
     kms: str = ""
+    key_id: str = "Key"  # its logical id
 
     def __post_init__(self) -> None:
         if self.retention_days not in RETENTION_DAYS:
@@ -67,7 +68,7 @@ class LogGroupOptions:
 
     @property
     def key_arn(self) -> str | None:
-        return "%{Key.Arn}" if self.kms == "new" else self.kms or None
+        return f"%{{{self.key_id}.Arn}}" if self.kms == "new" else self.kms or None
 
 
 def flow_log_group(
@@ -82,7 +83,7 @@ def flow_log_group(
                 id="LogGroup",
                 place=place,
                 stage=stage,
-                needs=("Key",) if options.kms == "new" else (),
+                needs=(options.key_id,) if options.kms == "new" else (),
                 name=options.log_group,
                 retention_days=options.retention_days,
                 key_arn=options.key_arn,
@@ -227,5 +228,6 @@ def plan_kinesis(options: KinesisOptions) -> Plan:
         notes=(
             *format_notes(options.watched, options.flow_log),
             "A shard takes 1 MB/s and 1000 records/s of envelopes; watch WriteProvisionedThroughputExceeded.",
+            *key_notes(options.group.kms),
         ),
     )

@@ -22,7 +22,7 @@ from edfn_agent.setup.model import (
     Role,
     SetupError,
 )
-from edfn_agent.setup.s3 import BucketOptions, bucket_with_queue, key, queue_configuration
+from edfn_agent.setup.s3 import BucketOptions, bucket_with_queue, key, key_notes, queue_configuration
 
 DESTINATION_ROLE = "AWSLogDeliveryFirehoseCrossAccountRole"  # AWS requires that the role's name starts so
 
@@ -234,6 +234,8 @@ def _configuration(options: FirehoseOptions, stream: str, layout: str | None) ->
 
 def _notes(options: FirehoseOptions) -> tuple[str, ...]:
     notes = [*format_notes(options.watched, options.flow_log)]
+    if options.endpoint is None:
+        notes += key_notes(options.bucket.kms)
     notes.append(
         "Whoever creates the flow logs needs ec2:CreateFlowLogs, logs:CreateLogDelivery, firehose:TagDeliveryStream "
         "and iam:CreateServiceLinkedRole (for delivery.logs.amazonaws.com)."

@@ -57,7 +57,7 @@ def watched(text: str, default: Place) -> Watched:
     region = where[-1] if where else default.region
     for prefix, (kind, _) in _TYPES.items():
         if re.fullmatch(rf"{prefix}-[0-9a-f]{{8,17}}", resource_id):
-            return Watched(Place(account, region, default.partition), kind, resource_id)
+            return Watched(Place(account, region), kind, resource_id)
     raise SetupError(
         f"{resource_id!r} is not the id of a VPC, subnet, network interface, transit gateway or its attachment"
     )

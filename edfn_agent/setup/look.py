@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from edfn_agent.setup.access import Aws
-from edfn_agent.setup.calls import Call, Merge, Step, Tag, make, queue_attributes, text
+from edfn_agent.setup.calls import Call, Merge, Step, Tag, delivery_configuration, make, queue_attributes, text
 from edfn_agent.setup.model import (
     TAG,
     Bucket,
@@ -177,6 +177,9 @@ def _(queue: Queue, aws: Aws, tag: Tag) -> Seen:
         return _foreign("--queue", tagged)
     current = client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
     wanted = queue_attributes(queue)
+    if (other := _announced_by(current.get("Policy"))) and not other & _announced_by(wanted.get("Policy")):
+        detail = f"it is there for {', '.join(sorted(other))}; choose another --name for this bucket"
+        return Seen(State.CONFLICT, detail=detail)
     if all(_same(_loaded(current.get(name)), _loaded(value)) for name, value in wanted.items()):
         return Seen(State.SAME, True, handle=url)
     put = Call("sqs", "SetQueueAttributes", {"QueueUrl": url, "Attributes": wanted})
@@ -328,6 +331,16 @@ def _(stream: Stream, aws: Aws, tag: Tag) -> Seen:
     return SAME if _tagged(tags) == tag.value else _foreign("--stream", _tagged(tags))
 
 
+def _announced_by(policy_text: str | None) -> set[str]:
+    """The buckets for which a queue's policy is written."""
+    found: set[str] = set()
+    for statement in json.loads(policy_text or "{}").get("Statement", []):
+        for operator in statement.get("Condition", {}).values():
+            sources = operator.get("aws:SourceArn", [])
+            found |= {sources} if isinstance(sources, str) else set(sources)
+    return found
+
+
 @look.register
 def _(stream: DeliveryStream, aws: Aws, tag: Tag) -> Seen:
     client = aws.client(stream.place, "firehose")
@@ -337,7 +350,27 @@ def _(stream: DeliveryStream, aws: Aws, tag: Tag) -> Seen:
         if _is(error, "ResourceNotFoundException"):
             return MISSING
         raise
-    return SAME if _tagged(tags) == tag.value else _foreign("--delivery-stream", _tagged(tags))
+    if _tagged(tags) != tag.value:
+        return _foreign("--delivery-stream", _tagged(tags))
+    described = client.describe_delivery_stream(DeliveryStreamName=stream.name)["DeliveryStreamDescription"]
+    _, wanted = delivery_configuration(stream)
+    for where in described["Destinations"]:
+        found, needed = _ends(where), _ends({"Wanted": wanted})
+        if found != needed:
+            detail = f"it delivers to {' and '.join(sorted(found - needed))}; choose another --name"
+            return Seen(State.CONFLICT, detail=detail)
+    return SAME
+
+
+def _ends(configuration: Any) -> set[str]:
+    """Where a destination, wanted or described, delivers to: buckets and the endpoint."""
+    found: set[str] = set()
+    for key, value in configuration.items():
+        if key in ("BucketARN", "Url"):
+            found.add(value)
+        elif isinstance(value, dict):
+            found |= _ends(value)
+    return found
 
 
 @look.register

@@ -33,16 +33,15 @@ class SetupError(Exception):
 
 @dataclass(frozen=True, order=True)
 class Place:
-    """An account and a region, in a partition (aws, aws-us-gov, aws-cn)."""
+    """An account and a region. The region's name says which partition of AWS it is in."""
 
     account: str
     region: str
-    partition: str = "aws"
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[0-9]{12}", self.account):
             raise SetupError(f"{self.account!r} is not an AWS account id (12 digits)")
-        if not re.fullmatch(r"[a-z]{2,3}(-[a-z]+)+-[0-9]", self.region):
+        if not re.fullmatch(r"[a-z]{2,4}(-[a-z]+)+-[0-9]", self.region):
             raise SetupError(f"{self.region!r} is not the name of an AWS region, like eu-west-1")
 
     def arn(self, service: str, resource: str) -> str:
@@ -58,11 +57,29 @@ class Place:
         return self.arn("logs", f"log-group:{name}")
 
     @property
+    def partition(self) -> str:
+        return partition_of(self.region)
+
+    @property
     def domain(self) -> str:
-        return "amazonaws.com.cn" if self.partition == "aws-cn" else "amazonaws.com"
+        return DOMAINS.get(self.partition, "amazonaws.com")
 
     def __str__(self) -> str:
         return f"{self.account} {self.region}"
+
+
+_PARTITIONS = {"cn-": "aws-cn", "us-gov-": "aws-us-gov", "eusc-": "aws-eusc"}  # what a region's name begins with
+DOMAINS = {"aws-cn": "amazonaws.com.cn", "aws-eusc": "amazonaws.eu"}  # of endpoints, where it is not amazonaws.com
+_HOME_REGIONS = {"aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1", "aws-eusc": "eusc-de-east-1"}
+
+
+def partition_of(region: str) -> str:
+    return next((name for begin, name in _PARTITIONS.items() if region.startswith(begin)), "aws")
+
+
+def home_region(partition: str) -> str:
+    """IAM knows no regions; a template and a client want one all the same."""
+    return _HOME_REGIONS.get(partition, "us-east-1")
 
 
 def policy(statements: Sequence[Statement]) -> dict[str, Any]:
@@ -147,6 +164,7 @@ class Role(Resource):
     trust: tuple[Statement, ...]
     policies: tuple[tuple[str, tuple[Statement, ...]], ...]
     max_session: int = 3600
+    path: str = "/"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,8 @@ The bucket and its queue are in one place (AWS requires one region); flow logs m
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -54,25 +56,46 @@ class BucketOptions:
         return "%{Key.Arn}" if self.kms == "new" else self.kms or None
 
 
-def key(options_kms: str, place: Place, name: str, statements: Sequence[Statement], stage: int = 1) -> list[Resource]:
+def key(
+    options_kms: str, place: Place, name: str, statements: Sequence[Statement], stage: int = 1, id: str = "Key"
+) -> list[Resource]:
     """The key that was asked for: a new one with this policy, or statements for one that is there."""
     if not options_kms:
         return []
     if options_kms == "new":
         whole = (say.key_of_account(place), *statements)
-        return [Key(id="Key", place=place, stage=stage, alias=f"alias/{name}", statements=whole)]
+        return [Key(id=id, place=place, stage=stage, alias=f"alias/{name}", statements=whole)]
     if not statements:
         return []
     added = named_after(name, statements)
-    return [KeyStatements(id="KeyStatements", place=place, stage=stage, key_arn=options_kms, statements=added)]
+    return [KeyStatements(id=f"{id}Statements", place=place, stage=stage, key_arn=options_kms, statements=added)]
+
+
+def key_notes(kms: str) -> tuple[str, ...]:
+    """What the agent needs to read what a key of one's own encrypts."""
+    if not kms:
+        return ()
+    named = "the new key" if kms == "new" else kms
+    arn = "ARN" if kms == "new" else kms
+    return (f"The agent's role needs kms:Decrypt on {named} (setup policy --kms-key {arn}).",)
 
 
 def named_after(name: str, statements: Sequence[Statement]) -> tuple[Statement, ...]:
     """Statements for a policy that others write too: their names must be nobody else's, and they must only allow."""
-    mark = "".join(part.capitalize() for part in re.split(r"[^0-9A-Za-z]+", name))
+    mark = "".join(part.capitalize() for part in re.split(r"[^0-9A-Za-z]+", name))[:40]
+    allowed = [statement for statement in statements if statement["Effect"] == "Allow"]
+    return tuple({**each, "Sid": f"{mark}{each['Sid']}"} for each in told_apart(allowed))
+
+
+def told_apart(statements: Sequence[Statement]) -> tuple[Statement, ...]:
+    """Names that follow from what is allowed: what was set up before for another prefix or account stays beside it."""
     return tuple(
-        {**statement, "Sid": f"{mark}{statement['Sid']}"} for statement in statements if statement["Effect"] == "Allow"
+        {**each, "Sid": f"{each['Sid']}{digest(each)}"} if each["Effect"] == "Allow" else each for each in statements
     )
+
+
+def digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def bucket_with_queue(
@@ -115,6 +138,8 @@ def bucket_with_queue(
     needs = () if options.existing else ("Bucket",)
     if options.existing:
         policy = named_after(name, policy)
+    elif not as_documented:
+        policy = told_apart(policy)
     if policy:
         made.append(
             BucketPolicy(
@@ -136,7 +161,7 @@ def bucket_with_queue(
             stage=stage,
             needs=(*needs, "Queue"),
             bucket=options.bucket,
-            name=name,
+            name=f"{name}-{digest([queue, prefix, suffix])}",
             queue_arn=place.arn("sqs", queue),
             prefix=prefix,
             suffix=suffix,
@@ -203,8 +228,7 @@ def plan(options: S3Options) -> Plan:
         "the account of the VPC, and s3:GetBucketPolicy and s3:PutBucketPolicy on the bucket if AWS is to find its "
         "policy in order."
     )
-    if bucket.kms and bucket.kms != "new":
-        notes.append(f"The agent's role needs kms:Decrypt on {bucket.kms} (setup policy --kms-key {bucket.kms}).")
+    notes += key_notes(bucket.kms)
     return Plan(
         "s3",
         options.name,

@@ -19,6 +19,7 @@ import pytest
 
 from edfn_agent.demo.aws import EmbeddedAws
 from edfn_agent.formats.layout import DEFAULT, Layout
+from tests.setup.conftest import take_destinations
 
 HOME, SHOP, BANK, STRANGER = "111111111111", "222222222222", "333333333333", "999999999999"
 REGION = "us-east-1"
@@ -46,6 +47,7 @@ class Cloud(EmbeddedAws):
         self._patches = pytest.MonkeyPatch()
         _mend_moto(self._patches)
         _mend_queues(self._patches)
+        take_destinations(self._patches)
         super().__init__()
         for account in (HOME, SHOP, BANK):
             self._remove_default_vpc(account, REGION)
@@ -155,13 +157,8 @@ class Cloud(EmbeddedAws):
 def _mend_moto(patches: pytest.MonkeyPatch) -> None:
     from moto.ec2.models.flow_logs import FlowLogsBackend
     from moto.ec2.responses.flow_logs import FlowLogs
-    from moto.logs.models import LogsBackend
 
-    create, answer, subscribe = (
-        FlowLogsBackend.create_flow_logs,
-        FlowLogs.create_flow_logs,
-        LogsBackend.put_subscription_filter,
-    )
+    create, answer = FlowLogsBackend.create_flow_logs, FlowLogs.create_flow_logs
 
     def create_flow_logs(self: Any, **given: Any) -> Any:
         # moto looks for the bucket by its ARN with the prefix, in the caller's account only
@@ -179,17 +176,8 @@ def _mend_moto(patches: pytest.MonkeyPatch) -> None:
             self.ec2_backend.flow_logs[id].destination_options = options
         return result
 
-    def put_subscription_filter(
-        self: Any, log_group_name: str, filter_name: str, filter_pattern: str, destination_arn: str, role_arn: str
-    ) -> None:
-        if ":destination:" not in destination_arn:
-            subscribe(self, log_group_name, filter_name, filter_pattern, destination_arn, role_arn)
-            return
-        self.groups[log_group_name].put_subscription_filter(filter_name, filter_pattern, destination_arn, role_arn)
-
     patches.setattr(FlowLogsBackend, "create_flow_logs", create_flow_logs)
     patches.setattr(FlowLogs, "create_flow_logs", create_with_options)
-    patches.setattr(LogsBackend, "put_subscription_filter", put_subscription_filter)
 
 
 _receiving = threading.Lock()

@@ -59,6 +59,28 @@ def models_are_read_once() -> Iterator[None]:
         yield
 
 
+def take_destinations(patches: pytest.MonkeyPatch) -> None:
+    """moto 5.2 refuses a CloudWatch Logs destination for the target of a subscription filter."""
+    from moto.logs.models import LogsBackend
+
+    subscribe = LogsBackend.put_subscription_filter
+
+    def put_subscription_filter(
+        self: Any, log_group_name: str, filter_name: str, filter_pattern: str, destination_arn: str, role_arn: str
+    ) -> None:
+        if ":destination:" in destination_arn:
+            self.groups[log_group_name].put_subscription_filter(filter_name, filter_pattern, destination_arn, role_arn)
+        else:
+            subscribe(self, log_group_name, filter_name, filter_pattern, destination_arn, role_arn)
+
+    patches.setattr(LogsBackend, "put_subscription_filter", put_subscription_filter)
+
+
+@pytest.fixture
+def destinations(monkeypatch: pytest.MonkeyPatch) -> None:
+    take_destinations(monkeypatch)
+
+
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
     """Clients by service, account and region; everything that setup calls goes to the same moto."""

@@ -38,7 +38,6 @@ where = options(
     click.option(
         "--region", envvar=["AWS_REGION", "AWS_DEFAULT_REGION"], metavar="NAME", help="Its region. [env: AWS_REGION]"
     ),
-    click.option("--partition", type=click.Choice(["aws", "aws-us-gov", "aws-cn"]), default="aws", show_default=True),
 )
 
 watched_things = options(
@@ -187,7 +186,7 @@ def place_of(given: dict[str, Any]) -> Place:
         if not (given.get("is_apply") or given.get("is_undo")):
             raise click.UsageError("Which account? Say --account ID.")
         account = own_account(given["region"])
-    return Place(account, given["region"], given["partition"])
+    return Place(account, given["region"])
 
 
 def own_account(region: str) -> str:

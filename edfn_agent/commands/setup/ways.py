@@ -3,6 +3,7 @@ flow logs can take. In: what was typed. Out: a plan, given as was asked for."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def s3(**given: Any) -> None:
         bucket_options(given),
         things(given, place),
         flow_log_options(given),
-        tuple(Place(account, place.region, place.partition) for account in given["sources"]),
+        tuple(Place(account, place.region) for account in given["sources"]),
         given["parquet"],
         given["hive"],
         given["hourly"],
@@ -191,7 +192,12 @@ def _firehose(given: dict[str, Any], endpoint: Any) -> None:
 @click.option("--prefix", default="flow-logs/", show_default=True, metavar="PREFIX", help="In front of every key.")
 @click.option("--suffix", default="", metavar="SUFFIX", help="Only such objects are told to the queue.")
 @click.option("--queue", default="", metavar="NAME", help="The queue.  [default: the name]")
-@click.option("--kms", default="", metavar="new|ARN", help="Encrypt the bucket with a new KMS key, or with this one.")
+@click.option(
+    "--kms", default="", metavar="new|ARN", help="Encrypt bucket or stream with a new KMS key, or with this one."
+)
+@click.option(
+    "--log-group-kms", default="", metavar="new|ARN", help="The same for the log groups; new: a key in each account."
+)
 @click.option("--expire-days", type=click.IntRange(0, 3650), default=30, show_default=True)
 @click.option(
     "--source-account", "sources", multiple=True, metavar="ID", help="May send too; its side is yours to make."
@@ -210,7 +216,7 @@ def central(**given: Any) -> None:
     options = CentralOptions(
         given["name"],
         place,
-        _group_options(given | {"kms": ""}),
+        replace(_group_options(given | {"kms": given["log_group_kms"]}), key_id="LogGroupKey"),
         things(given, place),
         bucket_options(given) if given["bucket"] else None,
         flow_log_options(given),
@@ -223,6 +229,7 @@ def central(**given: Any) -> None:
         stream=given["stream"],
         shards=given["shards"] or None,
         stream_hours=given["stream_hours"],
+        stream_kms="" if given["bucket"] else given["kms"],
         role_to_target=given["role_to_target"],
         buffer_seconds=given["buffer_seconds"],
         buffer_mib=given["buffer_mib"],

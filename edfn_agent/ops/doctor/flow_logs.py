@@ -75,7 +75,6 @@ def _fault(plan: SourcePlan, finding: Finding) -> Check:
 
 def _fix(plan: SourcePlan, id: str, finding: Finding) -> str:
     snapshot = plan.snapshot
-    partition = next((each.partition for each in snapshot.accounts if each.account_id == finding.account_id), "aws")
     vpc = snapshot.vpc_by_id.get(finding.subject)
     if id == "vpc.flow-log" and vpc is not None and "has no flow log" in finding.problem:
         return commands(plan, [vpc])[0].command
@@ -91,7 +90,7 @@ def _fix(plan: SourcePlan, id: str, finding: Finding) -> str:
     if log is None:
         return ""
     if id == "flow-log.delivery":
-        return _delivery(plan, log, partition)
+        return _delivery(plan, log)
     if id == "flow-log.source":
         ways = [way for way in plan.ways if way.flow_log is log and way.enabled and way.trouble is not None]
         way = next((way for way in ways if way.trouble and way.trouble.problem in finding.problem), None)
@@ -103,12 +102,12 @@ def _tells(notifications: Iterable[Notification], queue_arn: str) -> bool:
     return any(queue_arn in each.queues for each in notifications)
 
 
-def _delivery(plan: SourcePlan, log: FlowLog, partition: str) -> str:
+def _delivery(plan: SourcePlan, log: FlowLog) -> str:
     """What lets AWS write: statements of the role, or of the bucket's policy."""
     if log.log_group is not None:
-        return mending.delivering_role(log, partition)
+        return mending.delivering_role(log)
     bucket = next((each for each in plan.snapshot.buckets if each.bucket == log.bucket), None)
-    return mending.written_bucket(bucket, [log], partition) if bucket is not None else ""
+    return mending.written_bucket(bucket, [log]) if bucket is not None else ""
 
 
 def _reach(plan: SourcePlan, way: Way) -> str:

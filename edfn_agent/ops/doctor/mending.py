@@ -69,23 +69,24 @@ def notified_queue(queue: Queue, bucket: str) -> str:
     return _json(_notified_queue(_place(queue), queue.arn.rpartition(":")[2], bucket, False)[0])
 
 
-def written_bucket(bucket: Bucket, logs: Sequence[FlowLog], partition: str) -> str:
+def written_bucket(bucket: Bucket, logs: Sequence[FlowLog]) -> str:
     """Statements for the bucket's policy: AWS's log delivery may write what these flow logs bring."""
     first = logs[0]
-    place = Place(bucket.account_id or first.account_id, bucket.region or first.region, partition)
-    sources = sorted({Place(each.account_id, each.region, partition) for each in logs})
+    place = Place(bucket.account_id or first.account_id, bucket.region or first.region)
+    sources = sorted({Place(each.account_id, each.region) for each in logs})
     prefix = f"{first.prefix}/" if first.prefix else ""
     statements = delivered_bucket(place, bucket.bucket, prefix, sources, first.hive, False)
     return "\n".join(map(_json, statements[:2]))
 
 
-def encrypting_key(logs: Sequence[FlowLog], partition: str) -> str:
-    return _json(key_for_delivered_bucket([Place(each.account_id, each.region, partition) for each in logs]))
+def encrypting_key(logs: Sequence[FlowLog]) -> str:
+    """A statement for the key's policy: AWS's log delivery may encrypt with it for these flow logs."""
+    return _json(key_for_delivered_bucket([Place(each.account_id, each.region) for each in logs]))
 
 
-def delivering_role(log: FlowLog, partition: str) -> str:
+def delivering_role(log: FlowLog) -> str:
     """Statements for the role of a flow log that writes to a log group."""
-    place = Place(log.account_id, log.region, partition)
+    place = Place(log.account_id, log.region)
     return "\n".join(map(_json, flow_log_role_policy(place, log.log_group or "*", False)))
 
 
@@ -134,7 +135,7 @@ def _set(queue: Queue, attribute: str, value: str) -> str:
 
 
 def _place(queue: Queue) -> Place:
-    return Place(queue.account_id, queue.region, queue.arn.split(":")[1])
+    return Place(queue.account_id, queue.region)
 
 
 def _commands(place: Place, *steps: Call) -> str:

@@ -115,7 +115,5 @@ def _watched(vpcs: Sequence[Vpc]) -> list[str]:
 
 
 def _set_up(words: Sequence[str], why: str, vpcs: Sequence[Vpc]) -> SetUp:
-    partition = ["--partition", "aws-cn"] if vpcs[0].region.startswith("cn-") else []
-    partition = ["--partition", "aws-us-gov"] if vpcs[0].region.startswith("us-gov-") else partition
-    command = shlex.join(["edfn-agent", "setup", *words, *partition])
+    command = shlex.join(["edfn-agent", "setup", *words])
     return SetUp(command, why, tuple(each.vpc_id for each in vpcs))

@@ -244,9 +244,6 @@ def _bucket_policy(trials: Trials, bucket: Bucket, target: Target, logs: list[Fl
     if not logs:
         return
     where = (bucket.account_id, bucket.region, bucket.bucket)
-    partition = (
-        "aws-cn" if target.region.startswith("cn-") else "aws-us-gov" if target.region.startswith("us-gov-") else "aws"
-    )
     trial = trials.call(target, "s3", "GetBucketPolicy", {"Bucket": bucket.bucket})
     missing = trial.problem is not None and trial.problem.code == "NoSuchBucketPolicy"
     if trial.answer is None and not missing:
@@ -265,7 +262,7 @@ def _bucket_policy(trials: Trials, bucket: Bucket, target: Target, logs: list[Fl
         return
     text = "its policy does not let AWS's log delivery write flow logs"
     step = "add these statements to the bucket's policy"
-    yield Check("bucket.policy", WARNING, text, *where, step, mending.written_bucket(bucket, logs, partition))
+    yield Check("bucket.policy", WARNING, text, *where, step, mending.written_bucket(bucket, logs))
 
 
 def _bucket_key(trials: Trials, bucket: Bucket, target: Target, logs: Iterable[FlowLog]) -> Iterator[Check]:
