@@ -292,3 +292,55 @@ def test_watched_things_are_checked() -> None:
         result = run("s3", "--account", HOME, "--region", "eu-west-1", "--bucket", "my-logs", *words)
         assert result.exit_code in (1, 2)
         assert text in result.output
+
+
+def test_a_role_with_a_path(aws: Client) -> None:
+    """In the trust and in the agent's policy it stands whole; IAM wants its name and its path apart."""
+    arn = f"arn:aws:iam::{HOME}:role/teams/network/EdfnAgent"
+    identity = f"arn:aws:iam::{ABROAD}:role/service/edfn-agent"
+    assume = ("--assume", f"{ABROAD}=arn:aws:iam::{ABROAD}:role/admin")
+    words = ("policy", "--agent-identity", identity, "--role", f"{arn},an-id", "--input", "s3", *assume)
+    aws("iam", ABROAD).create_role(RoleName="edfn-agent", Path="/service/", AssumeRolePolicyDocument="{}")
+    said = run(*words, "--apply", "--yes")
+    assert said.exit_code == 0, said.output
+    made = aws("iam").get_role(RoleName="EdfnAgent")["Role"]
+    assert (made["Arn"], made["Path"]) == (arn, "/teams/network/")
+    assert made["AssumeRolePolicyDocument"]["Statement"][0]["Principal"] == {"AWS": identity}
+    [attached] = aws("iam", ABROAD).list_attached_role_policies(RoleName="edfn-agent")["AttachedPolicies"]
+    version = aws("iam", ABROAD).get_policy_version(PolicyArn=attached["PolicyArn"], VersionId="v1")["PolicyVersion"]
+    assert version["Document"]["Statement"][0]["Resource"] == arn
+    assert "Nothing to do." in run(*words, "--apply", "--yes").stdout
+    assert run(*words, "--undo", "--yes").exit_code == 0
+    assert aws("iam").list_roles()["Roles"] == []
+
+
+def test_access_points(tmp_path: Path) -> None:
+    """Objects behind an access point have ARNs of their own, beside those of the bucket."""
+    point = "arn:aws:s3:us-east-1:999999999999:accesspoint/edfn-agent"
+    text = CONFIG.replace("  s3:\n", f'  s3:\n    access_points: {{flow-logs: "{point}"}}\n')
+    (tmp_path / "agent.yaml").write_text(text)
+    shown = printed("policy", "-c", str(tmp_path / "agent.yaml"), "--agent-identity", IDENTITY, "--format", "json")
+    statements = json.loads(shown)[f"role EdfnAgent in {ABROAD}"]["Statement"]
+    [read] = [each for each in statements if each.get("Sid") == "ObjectsRead"]
+    assert read["Resource"] == ["arn:aws:s3:::*/*", f"{point}/object/*"]
+    typed = printed("policy", "--account", HOME, "--bucket", "b01", "--bucket", f"{point}/AWSLogs/", "--format", "json")
+    [read] = [each for each in json.loads(typed)["Statement"] if each.get("Sid") == "ObjectsRead"]
+    assert read["Resource"] == ["arn:aws:s3:::b01/*", f"{point}/object/AWSLogs/*"]
+    wrong = run("policy", "--account", HOME, "--bucket", "arn:aws:s3:::b01")
+    assert "write its name, or the ARN of an access point" in wrong.output
+
+
+def test_a_region_says_its_partition() -> None:
+    shown = printed("policy", "--account", HOME, "--region", "cn-north-1", "--input", "s3", "--format", "json")
+    assert "arn:aws-cn:s3:::*" in shown
+    assert "arn:aws:" not in shown
+    identity = f"arn:aws-us-gov:iam::{HOME}:role/edfn-agent"
+    template = printed("policy", "--agent-identity", identity, "--input", "cloudwatch_logs")
+    assert "--region us-gov-west-1" in template
+    assert "arn:aws:" not in template
+
+
+def test_two_roles_of_one_account_are_refused() -> None:
+    roles = [word for name in ("One", "Other") for word in ("--role", f"arn:aws:iam::{ABROAD}:role/{name}")]
+    result = run("policy", "--agent-identity", IDENTITY, "--input", "s3", *roles)
+    assert (result.exit_code, f"account {ABROAD} has 2 roles" in result.output) == (1, True)
