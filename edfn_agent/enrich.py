@@ -8,7 +8,7 @@ a few array look-ups however large the inventory is. Nothing here asks AWS; a ne
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -72,7 +72,8 @@ class Surroundings(Protocol):
         """`own` and `facts` are the slots of the rows' own interfaces, and what Slots has of those."""
 
 
-NOBODY = -1
+NOBODY = 0xFFFFFFFF
+NO_ADDRESS = 0x7FFFFFFF  # 127.255.255.255, which no packet on a wire has (RFC 1122, section 3.2.1.3)
 
 
 class Slots:
@@ -81,9 +82,9 @@ class Slots:
     What a row needs to know of an interface lies side by side, because that is one access to memory.
     """
 
-    FACTS = np.dtype([("index", np.uint32), ("told", np.int32), ("primary", np.uint32), ("place", np.uint32)])
-    """ifIndex; an exporter whose interface table has it, or NOBODY; its primary IPv4 address and the place it is in,
-    both 0 where no inventory knows it (the numbers of places are the inventory's own)."""
+    FACTS = np.dtype([("index", np.uint32), ("told", np.uint32), ("primary", np.uint32), ("place", np.uint32)])
+    """ifIndex; an exporter whose interface table has it, or NOBODY; its primary IPv4 address, or NO_ADDRESS; the place
+    it is in (the numbers of places are the inventory's own; 0 is none)."""
 
     def __init__(self) -> None:
         self.interfaces: list[Interface] = []
@@ -94,13 +95,13 @@ class Slots:
     def __len__(self) -> int:
         return len(self.interfaces)
 
-    def of(self, interface: Interface, primary: int = 0, place: int = 0) -> int:
+    def of(self, interface: Interface, primary: int = NO_ADDRESS, place: int = 0) -> int:
         slot = self._by_index.get(interface.index)
         if slot is None:
             slot = self._by_index[interface.index] = self.another(interface, primary, place)
         return slot
 
-    def another(self, interface: Interface, primary: int = 0, place: int = 0) -> int:
+    def another(self, interface: Interface, primary: int = NO_ADDRESS, place: int = 0) -> int:
         """A slot of its own for an interface that may have one: to tell apart what lies behind it."""
         slot = len(self.interfaces)
         self.interfaces.append(interface)
@@ -165,13 +166,10 @@ class Enricher:
         if surroundings is not None:
             surroundings.bind(self._slots)
         self._told: set[tuple[int, int]] = set()
-        # in the order of trust; what one leaves open the next decides
-        self._by_column = {
-            "vpc-id": CodeTable(self._code(directory.exporter_of_vpc)),
-            "tgw-id": CodeTable(self._code(directory.exporter_of_transit_gateway)),
-            "interface-id": CodeTable(self._code(directory.exporter_of_interface)),
-            "subnet-id": CodeTable(self._code(directory.exporter_of_subnet)),
-        }
+        self._by_vpc = CodeTable(self._code(directory.exporter_of_vpc))
+        self._by_transit_gateway = CodeTable(self._code(directory.exporter_of_transit_gateway))
+        self._by_interface = CodeTable(self._code(directory.exporter_of_interface))
+        self._by_subnet = CodeTable(self._code(directory.exporter_of_subnet))
         self._by_unknown_vpc = CodeTable(self._code(directory.exporter_of_unknown_vpc))
         self._own = CodeTable(lambda name: self._slots.of(self._directory.interface(name)))
         self._direction = CodeTable(
@@ -184,42 +182,57 @@ class Enricher:
         self.unattributed_rows = 0
 
     def enrich(self, batch: FlowBatch) -> Flows:
-        flows = Flows(batch, self.exporters, self._attribute(batch))
+        exporter = self._attribute(batch)
+        flows = Flows(batch, self.exporters, exporter.astype(np.uint16))
         flows.elsewhere = self._elsewhere(batch.origin)
         flows.direction = self._stated_direction(batch)
-        self._interfaces_of(flows)
+        self._interfaces_of(flows, exporter)
         return flows
 
     # -- whose flow it is
 
-    def _attribute(self, batch: FlowBatch) -> NDArray[np.uint16]:
+    def _attribute(self, batch: FlowBatch) -> NDArray[np.uint32]:
+        """The exporter of each row."""
         codes = np.zeros(batch.rows, np.uint32)  # exporter + 1; 0 still open
-        for name, table in self._by_column.items():
-            if name == "interface-id":
-                self._fill(codes, self._origin_code(batch.origin))
-            column = batch.strings(name)
-            if column is None:
+        open_rows = batch.rows
+        for found in self._answers(batch):
+            if found is None:
                 continue
-            found = table.take(column)
-            codes = np.where(codes, codes, found) if codes.any() else found
-            if codes.all():
+            codes = found if open_rows == batch.rows else np.where(codes, codes, found)
+            open_rows = batch.rows - int(np.count_nonzero(codes))
+            if not open_rows:
                 break
-        else:
-            codes = self._by_account(batch, codes) if self._directory.by_account else codes
-            column = batch.strings("vpc-id")
-            if column is not None:
-                codes = np.where(codes, codes, self._by_unknown_vpc.take(column))
-        open_rows = batch.rows - int(np.count_nonzero(codes))
-        self.unattributed_rows += open_rows
         if open_rows:
-            self._fill(codes, 1)
-        return (codes - np.uint32(1)).astype(np.uint16)
+            self.unattributed_rows += open_rows
+            codes[codes == 0] = 1
+        codes -= np.uint32(1)
+        return codes
 
-    def _by_account(self, batch: FlowBatch, codes: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    def _answers(self, batch: FlowBatch) -> Iterator[NDArray[np.uint32] | None]:
+        """What may say whose flow it is, in the order of trust; what one leaves open the next decides, if asked."""
+
+        def by(name: str, table: CodeTable) -> NDArray[np.uint32] | None:
+            column = batch.strings(name)
+            return None if column is None else table.take(column)
+
+        yield by("vpc-id", self._by_vpc)
+        yield by("tgw-id", self._by_transit_gateway)
+        yield self._by_origin(batch)
+        yield by("interface-id", self._by_interface)
+        yield by("subnet-id", self._by_subnet)
+        if self._directory.by_account:
+            yield self._by_account(batch)
+        yield by("vpc-id", self._by_unknown_vpc)
+
+    def _by_origin(self, batch: FlowBatch) -> NDArray[np.uint32] | None:
+        code = self._origin_code(batch.origin)
+        return np.full(batch.rows, code, np.uint32) if code else None
+
+    def _by_account(self, batch: FlowBatch) -> NDArray[np.uint32] | None:
         """Where only the account is known: its VPCs are exporters of their own, so the pair decides."""
         accounts, vpcs = batch.strings("account-id"), batch.strings("vpc-id")
         if accounts is None:
-            return codes
+            return None
         vpc_codes = vpcs.codes if vpcs is not None else np.zeros(batch.rows, np.uint32)
         pairs, which = np.unique(accounts.codes.astype(np.uint64) << np.uint64(32) | vpc_codes, return_inverse=True)
         found = np.zeros(len(pairs), np.uint32)
@@ -228,7 +241,7 @@ class Enricher:
             vpc = vpcs.dictionary.values[vpc_code].decode("utf-8", "replace") if vpcs and vpc_code else ""
             if pair >> 32:
                 found[number] = self._code(partial(self._directory.exporter_of_account, vpc_id=vpc))(account)
-        return np.where(codes, codes, found[which])
+        return found[which]
 
     def _origin_code(self, origin: Origin) -> int:
         code = self._origin_codes.get(origin)
@@ -245,11 +258,6 @@ class Enricher:
             found |= {code for code in new if not self._directory.owns(origin, self.exporters[code])}
             self._owned[origin] = (len(self.exporters), found)
         return found
-
-    @staticmethod
-    def _fill(codes: NDArray[np.uint32], code: int) -> None:
-        if code:
-            codes[codes == 0] = code
 
     def _code(self, ask: Callable[[str], Exporter | None]) -> Callable[[str], int]:
         def work(value: str) -> int:
@@ -270,7 +278,7 @@ class Enricher:
         column = batch.strings("flow-direction")
         return None if column is None else self._direction.take(column).astype(np.uint8)
 
-    def _interfaces_of(self, flows: Flows) -> None:
+    def _interfaces_of(self, flows: Flows, exporter: NDArray[np.uint32]) -> None:
         batch = flows.batch
         own_column = batch.strings("interface-id") or batch.strings("tgw-attachment-id")
         if own_column is None:
@@ -284,30 +292,31 @@ class Enricher:
         elif self._surroundings is not None:
             around = self._surroundings.look(batch, own, near, flows.direction)
             far, flows.direction = around.far, around.direction
-            flows.extras = {**around.extras, **self._vpc_names(flows.exporter)} if around.extras else {}
+            flows.extras = {**around.extras, **self._vpc_names(exporter)} if around.extras else {}
         flows.ingress, flows.egress = near["index"], np.zeros(batch.rows, np.uint32)
-        flows.new_interfaces = self._news(flows.exporter, own, near)
+        flows.new_interfaces = self._news(exporter, own, near)
         if far is not None:
             beyond = self._slots.facts(far)
             flows.egress = beyond["index"]
-            flows.new_interfaces += self._news(flows.exporter, far, beyond)
+            flows.new_interfaces += self._news(exporter, far, beyond)
         # a flow seen at an interface, which way unknown: it came in there, as far as anybody can tell
         if flows.direction is not None:
             flows.ingress, flows.egress = swapped(flows.direction == EGRESS, flows.ingress, flows.egress)
 
-    def _vpc_names(self, exporter: NDArray[np.uint16]) -> dict[str, StringColumn]:
+    def _vpc_names(self, exporter: NDArray[np.uint32]) -> dict[str, StringColumn]:
         values = self._names.values
         values.extend(each.name.encode() for each in self.exporters[len(values) - 1 :])
-        return {"awsVpcName": StringColumn(exporter.astype(np.uint32) + np.uint32(1), self._names)}
+        return {"awsVpcName": StringColumn(exporter + np.uint32(1), self._names)}
 
     def _news(
-        self, exporter: NDArray[np.uint16], slots: NDArray[np.uint32], facts: NDArray[np.void]
+        self, exporter: NDArray[np.uint32], slots: NDArray[np.uint32], facts: NDArray[np.void]
     ) -> list[tuple[int, Interface]]:
         """Interfaces that the exporters of these rows have not told of yet."""
-        odd = (facts["told"] != exporter) & (slots != 0)
-        if not odd.any():
+        odd = facts["told"] != exporter
+        # slot 0 is told of by nobody, so where nothing is new the odd rows are those
+        if np.count_nonzero(odd) == len(slots) - np.count_nonzero(slots):
             return []
-        rows = np.flatnonzero(odd)
+        rows = np.flatnonzero(odd & (slots != 0))
         news = []
         for pair in np.unique(exporter[rows].astype(np.uint64) << np.uint64(32) | slots[rows]).tolist():
             code, slot = pair >> 32, pair & 0xFFFFFFFF

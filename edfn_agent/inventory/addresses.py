@@ -21,48 +21,67 @@ Halves = NDArray[np.uint64]
 class KeyTable:
     """64-bit keys to numbers, for many at a time; 0 is not there.
 
-    Two tables with a place for each key, by two hashes, four times as large as needed: what finds its place in the
-    first taken is in the second, and the few that are in neither are searched for. A key lies beside its number, so
-    that a look-up is one access to memory.
+    A perfect hash by displacement (Fox, Chen, Heath 1992): a first hash puts a key into a bucket, a second one to a
+    place, and all keys of a bucket move by the same displacement, chosen so that no two keys of the table meet. So a
+    look-up never has to go on searching, and a key lies beside its number: one access to a large memory.
     """
 
-    _HASHES = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93))
     _PLACE = np.dtype([("key", np.uint64), ("number", np.uint32)], align=True)
+    _PER_BUCKET = 4
 
     def __init__(self, keys: NDArray[np.uint64], numbers: NDArray[np.uint32]) -> None:
-        bits = max(4, int(4 * max(1, len(keys)) - 1).bit_length())
-        self._shift = np.uint64(64 - bits)
-        self._tables = []
-        for hash in self._HASHES:
-            # where nothing is, the number is 0, so the key 0 there does no harm
-            places = np.zeros(1 << bits, self._PLACE)
-            at = self._hashed(keys, hash)
-            places["key"][at], places["number"][at] = keys, numbers  # of those with one place the last stays
-            left = places["key"][at] != keys
-            keys, numbers = keys[left], numbers[left]
-            self._tables.append(places)
-        order = np.argsort(keys)
-        self._rest, self._rest_numbers = keys[order], numbers[order]
+        """Keys are distinct."""
+        bits = max(4, (2 * len(keys) - 1).bit_length() if len(keys) else 0)
+        self._bucket_shift = np.uint64(64 - max(1, bits - 1 - (self._PER_BUCKET - 1).bit_length()))
+        self._place_shift = np.uint64(64 - bits)
+        random = np.random.default_rng(0)
+        displacements = None
+        while displacements is None:
+            self._first, self._second = (np.uint64(each | 1) for each in random.integers(2**63, 2**64, 2, np.uint64))
+            displacements = self._displaced(keys, 1 << bits, random)
+        self._displacements = displacements
+        # where nothing is, the number is 0, so the key 0 there does no harm
+        self._places = np.zeros(1 << bits, self._PLACE)
+        at = self._place(keys)
+        self._places["key"][at], self._places["number"][at] = keys, numbers
 
     def find(self, keys: NDArray[np.uint64]) -> NDArray[np.uint32]:
-        found = self._look(0, keys)
-        rows = np.flatnonzero(found == 0)
-        if len(rows):
-            left = keys.take(rows)
-            second = self._look(1, left)
-            if len(self._rest):
-                near = np.minimum(np.searchsorted(self._rest, left), len(self._rest) - 1)
-                second = np.where(self._rest[near] == left, self._rest_numbers[near], second)
-            found[rows] = second
-        return found
-
-    def _look(self, which: int, keys: NDArray[np.uint64]) -> NDArray[np.uint32]:
-        places = self._tables[which].take(self._hashed(keys, self._HASHES[which]))
-        number: NDArray[np.uint32] = places["number"] * (places["key"] == keys)
+        place = self._places.take(self._place(keys))
+        number: NDArray[np.uint32] = place["number"] * (place["key"] == keys)
         return number
 
-    def _hashed(self, keys: NDArray[np.uint64], hash: np.uint64) -> NDArray[np.intp]:
-        return ((keys * hash) >> self._shift).view(np.intp)
+    def _place(self, keys: NDArray[np.uint64]) -> NDArray[np.intp]:
+        place = keys * self._second
+        place >>= self._place_shift
+        place ^= self._displacements.take((keys * self._first >> self._bucket_shift).view(np.intp))
+        return place.view(np.intp)
+
+    def _displaced(self, keys: NDArray[np.uint64], size: int, random: np.random.Generator) -> NDArray[np.uint32] | None:
+        """A displacement for each bucket; None where two keys of a bucket have one place, so that no displacement does.
+
+        Large buckets choose first. All buckets of a size try at once; those that meet nobody stay.
+        """
+        bucket = (keys * self._first >> self._bucket_shift).astype(np.intp)
+        place = (keys * self._second >> self._place_shift).astype(np.intp)
+        if len(np.unique(bucket * size + place)) < len(keys):
+            return None
+        displacements = np.zeros(1 << 64 - int(self._bucket_shift), np.uint32)
+        taken = np.zeros(size, np.bool_)
+        sizes = np.bincount(bucket, minlength=len(displacements))
+        by_bucket = place[np.argsort(bucket, kind="stable")]
+        starts = np.cumsum(sizes) - sizes
+        for count in range(int(sizes.max(initial=0)), 0, -1):
+            left = np.flatnonzero(sizes == count)
+            places = by_bucket[starts[left][:, None] + np.arange(count)]  # a row for each bucket
+            while len(left):
+                tried = random.integers(0, size, len(left))
+                moved = places ^ tried[:, None]
+                _, which, times = np.unique(moved, return_inverse=True, return_counts=True)
+                settled = ~(taken[moved] | (times[which] > 1).reshape(moved.shape)).any(axis=1)
+                displacements[left[settled]] = tried[settled]
+                taken[moved[settled]] = True
+                left, places = left[~settled], places[~settled]
+        return displacements
 
 
 class Owners4:
@@ -70,20 +89,10 @@ class Owners4:
 
     def __init__(self, owned: Iterable[Owned]) -> None:
         found = {vpc << 32 | int(address): owner for vpc, address, owner in owned if address.version == 4}
-        self._keys = np.array(list(found), np.uint64)
-        self._table = KeyTable(self._keys, np.array(list(found.values()), np.uint32))
+        self._table = KeyTable(np.array(list(found), np.uint64), np.array(list(found.values()), np.uint32))
 
     def find(self, vpc: NDArray[np.uint32], addresses: NDArray[np.uint32]) -> NDArray[np.uint32]:
         return self._table.find(vpc.astype(np.uint64) << np.uint64(32) | addresses)
-
-    def ranges(self, vpcs: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-        """By VPC the lowest address that is owned, and how far above it the highest is."""
-        vpc = (self._keys >> np.uint64(32)).astype(np.intp)
-        address = (self._keys & np.uint64(0xFFFFFFFF)).astype(np.uint32)
-        lowest, highest = np.full(vpcs, 0xFFFFFFFF, np.uint32), np.zeros(vpcs, np.uint32)
-        np.minimum.at(lowest, vpc, address)
-        np.maximum.at(highest, vpc, address)
-        return lowest, np.where(highest >= lowest, highest - lowest, np.uint32(0))
 
 
 class Owners6:
@@ -92,7 +101,8 @@ class Owners6:
     def __init__(self, owned: Iterable[Owned]) -> None:
         rows = [(vpc, *divmod(int(address), 1 << 64), owner) for vpc, address, owner in owned if address.version == 6]
         vpc, upper, lower, owner = np.array(rows, np.uint64).reshape(-1, 4).T
-        self._table = KeyTable(self._mixed(vpc, upper, lower), owner.astype(np.uint32))
+        keys, first = np.unique(self._mixed(vpc, upper, lower), return_index=True)
+        self._table = KeyTable(keys, owner[first].astype(np.uint32))
 
     def find(self, vpc: NDArray[np.uint32], addresses: Halves) -> NDArray[np.uint32]:
         return self._table.find(self._mixed(vpc.astype(np.uint64), addresses[:, 0], addresses[:, 1]))

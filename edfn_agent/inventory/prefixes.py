@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 import numpy as np
 from numpy.typing import NDArray
 
 NOTHING = 0
+VARIES = 0xFFFFFFFF
+"""In the place of a number: a block of addresses that has more than one."""
 
 
 class PrefixTable:
@@ -49,6 +52,29 @@ class PrefixTable:
 
     def find4(self, addresses: NDArray[np.uint32]) -> NDArray[np.uint32]:
         """The number for each IPv4 address."""
+        found = self._by_half.take(addresses >> np.uint32(16))
+        rows = np.flatnonzero(found == VARIES)
+        if len(rows):
+            found[rows] = self._searched4(addresses[rows])
+        return found
+
+    def blocks4(self, bits: int) -> NDArray[np.uint32]:
+        """By the first bits of an IPv4 address the number of all that begin so, or VARIES."""
+        firsts = np.arange(1 << bits, dtype=np.uint32) << np.uint32(32 - bits)
+        numbers = self._searched4(firsts)
+        first, last = (
+            np.searchsorted(self._starts4, addresses, side="right")
+            for addresses in (firsts, firsts + np.uint32((1 << 32 - bits) - 1))
+        )
+        numbers[first != last] = VARIES
+        return numbers
+
+    @cached_property
+    def _by_half(self) -> NDArray[np.uint32]:
+        """Most blocks of 65,536 addresses have one number: no search for those."""
+        return self.blocks4(16)
+
+    def _searched4(self, addresses: NDArray[np.uint32]) -> NDArray[np.uint32]:
         return self._numbers4[np.searchsorted(self._starts4, addresses, side="right") - 1]
 
     def find6(self, address: int) -> int:

@@ -8,19 +8,19 @@ new objects.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edfn_agent.enrich import EGRESS, UNKNOWN_DIRECTION, Around, Slots, chosen
+from edfn_agent.enrich import EGRESS, NO_ADDRESS, UNKNOWN_DIRECTION, Around, Slots, chosen
 from edfn_agent.formats.batch import AddressColumn, Dictionary, FlowBatch, StringColumn
 from edfn_agent.inventory import model
-from edfn_agent.inventory.addresses import Owned, Owners4, Owners6, halves
+from edfn_agent.inventory.addresses import Owned
 from edfn_agent.inventory.directory import InventoryDirectory, gateway_key
-from edfn_agent.inventory.prefixes import PrefixTable, Tables
+from edfn_agent.inventory.families import Addresses, Family, Four, Six
+from edfn_agent.inventory.prefixes import PrefixTable
 
 
 class _Attributes(NamedTuple):
@@ -51,85 +51,7 @@ class _Names:
         return StringColumn(slots, dictionary)
 
 
-Addresses = NDArray[Any]
-"""The addresses of one family: uint32 each, or the two halves of IPv6. Zero is none."""
-
 Facts = NDArray[np.void]  # Slots.FACTS
-
-
-class _Family(Protocol):
-    """Look-ups in the addresses of one family. The answers are slots, 0 for nothing."""
-
-    def of(self, column: AddressColumn) -> Addresses: ...
-
-    def primary(self, near: Facts, addresses: Addresses) -> NDArray[np.bool_]:
-        """Whether it is the interface's primary address, by which flow logs show it whichever was used."""
-
-    def likely(self, near: Facts, addresses: Addresses) -> NDArray[np.intp]:
-        """The rows whose address an interface of the VPC may own."""
-
-    def owner(self, vpc: NDArray[np.uint32], addresses: Addresses) -> NDArray[np.uint32]: ...
-
-    def beyond(self, place: NDArray[np.uint32], addresses: Addresses) -> NDArray[np.uint32]:
-        """Where the routes of the place lead."""
-
-    def service(self, addresses: Addresses) -> NDArray[np.uint32]:
-        """The AWS service that publishes the address."""
-
-
-class _Four:
-    def __init__(
-        self, owners: Owners4, routes: Sequence[PrefixTable], services: PrefixTable, vpc_of_place: NDArray[np.uint32]
-    ) -> None:
-        self._routes = Tables([each.stretches4 for each in routes], np.uint32)
-        lowest, span = owners.ranges(int(vpc_of_place.max()) + 1)
-        self._range = np.empty(len(vpc_of_place), [("lowest", np.uint32), ("span", np.uint32)])
-        self._range["lowest"], self._range["span"] = lowest[vpc_of_place], span[vpc_of_place]
-        self.owner = owners.find
-        self.service = services.find4
-
-    def of(self, column: AddressColumn) -> Addresses:
-        return column.v4 if column.family.all() else np.where(column.family == 4, column.v4, np.uint32(0))
-
-    def primary(self, near: Facts, addresses: Addresses) -> NDArray[np.bool_]:
-        found: NDArray[np.bool_] = near["primary"] == addresses
-        found &= addresses != 0
-        return found
-
-    def likely(self, near: Facts, addresses: Addresses) -> NDArray[np.intp]:
-        # the addresses of a VPC lie close together, so most others need not be looked for
-        range = self._range.take(near["place"])
-        return np.flatnonzero(addresses - range["lowest"] <= range["span"])
-
-    def beyond(self, place: NDArray[np.uint32], addresses: Addresses) -> NDArray[np.uint32]:
-        found = self._routes.find(place, addresses)
-        found *= addresses != 0
-        return found
-
-
-class _Six:
-    def __init__(self, owners: Owners6, routes: Sequence[PrefixTable], services: PrefixTable) -> None:
-        self._routes = Tables([each.stretches6 for each in routes], np.uint64)
-        self._services = services
-        self.owner = owners.find
-
-    def of(self, column: AddressColumn) -> Addresses:
-        found = halves(column.v6) if column.v6 is not None else np.zeros((len(column.family), 2), np.uint64)
-        if not column.family.all():
-            found[column.family == 0] = 0
-        return found
-
-    def primary(self, near: Facts, addresses: Addresses) -> NDArray[np.bool_]:
-        return np.zeros(len(near), np.bool_)  # not known of IPv6
-
-    def likely(self, near: Facts, addresses: Addresses) -> NDArray[np.intp]:
-        return np.arange(len(near))
-
-    def beyond(self, place: NDArray[np.uint32], addresses: Addresses) -> NDArray[np.uint32]:
-        return self._routes.find(place, addresses[:, 0]) * addresses.any(axis=1)
-
-    def service(self, addresses: Addresses) -> NDArray[np.uint32]:
-        return np.array([self._services.find6(upper << 64 | lower) for upper, lower in addresses.tolist()], np.uint32)
 
 
 class InventorySurroundings:
@@ -178,16 +100,14 @@ class InventorySurroundings:
                 vpc_of_place.append(vpc)
             # not the public ones: a flow to such an address leaves by the internet gateway, as the routes say
             addresses = [ip_address(text) for text in interface.addresses]
-            primary = next((int(each) for each in addresses if each.version == 4), 0)
+            primary = next((int(each) for each in addresses if each.version == 4), NO_ADDRESS)
             slot = slots.of(self._directory.interface(interface.interface_id), primary, place)
             owned += [(vpc, address, slot) for address in addresses]
             if self._names:
                 self._attributes.add(slot, self._attributes_of(interface))
         routes = [self._routes(table) for table in tables]
-        services = self._services or PrefixTable([])
-        self._vpc_of_place = np.array(vpc_of_place, np.uint32)
-        self._four = _Four(Owners4(owned), routes, services, self._vpc_of_place)
-        self._six = _Six(Owners6(owned), routes, services)
+        knowledge = (owned, routes, np.array(vpc_of_place, np.uint32), self._services or PrefixTable([]))
+        self._four, self._six = Four(*knowledge), Six(*knowledge)
 
     def _attributes_of(self, interface: model.Interface) -> _Attributes:
         subnet = self._snapshot.subnet_by_id.get(interface.subnet_id)
@@ -225,30 +145,27 @@ class InventorySurroundings:
     ) -> Around:
         source = batch.addresses("srcaddr") or _no_addresses(batch.rows)
         destination = batch.addresses("dstaddr") or _no_addresses(batch.rows)
-        far, ways = np.empty(batch.rows, np.uint32), np.empty(batch.rows, np.uint8)
-        for family, rows in self._by_family(batch):
-            stated = None if direction is None else direction[rows]
-            far[rows], ways[rows] = self._seen(
-                family, own[rows], facts[rows], family.of(source)[rows], family.of(destination)[rows], stated
-            )
+
+        def seen(family: Family, rows: NDArray[np.intp] | slice) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
+            ends = family.of(source)[rows], family.of(destination)[rows]
+            return self._seen(family, own[rows], facts[rows], *ends, None if direction is None else direction[rows])
+
+        six = batch.family == 6
+        if not six.any():
+            far, ways = seen(self._four, slice(None))
+        elif six.all():
+            far, ways = seen(self._six, slice(None))
+        else:
+            far, ways = np.empty(batch.rows, np.uint32), np.empty(batch.rows, np.uint8)
+            for family, rows in ((self._four, np.flatnonzero(~six)), (self._six, np.flatnonzero(six))):
+                far[rows], ways[rows] = seen(family, rows)
         extras = self._extras(own, far, ways) if self._names else {}
         # names may be the interface's own on both sides; of interfaces the other one is meant
         return Around(ways, far * (far != own), extras)
 
-    def _by_family(self, batch: FlowBatch) -> Iterator[tuple[_Family, NDArray[np.intp] | slice]]:
-        """The families that there are, each with its rows."""
-        six = batch.family == 6
-        if not six.any():
-            yield self._four, slice(None)
-        elif six.all():
-            yield self._six, slice(None)
-        else:
-            yield self._four, np.flatnonzero(~six)
-            yield self._six, np.flatnonzero(six)
-
     def _seen(
         self,
-        family: _Family,
+        family: Family,
         own: NDArray[np.uint32],
         near: Facts,
         source: Addresses,
@@ -262,46 +179,37 @@ class InventorySurroundings:
             rows = np.flatnonzero(direction == UNKNOWN_DIRECTION)
             if len(rows):
                 direction[rows] = self._inferred(family, own[rows], near[rows], source[rows], destination[rows])
-        return self._find(family, near, chosen(direction == EGRESS, destination, source)), direction
+        addresses = chosen(direction == EGRESS, destination, source)
+        far = family.find(near["place"], addresses)
+        if self._services is not None:
+            self._with_services(family, near["place"], addresses, far)
+        return far, direction
 
     def _inferred(
-        self, family: _Family, own: NDArray[np.uint32], near: Facts, source: Addresses, destination: Addresses
+        self, family: Family, own: NDArray[np.uint32], near: Facts, source: Addresses, destination: Addresses
     ) -> NDArray[np.uint8]:
         """The direction, from whose address it is: the primary one of the interface, else any of them."""
-        direction = _direction(family.primary(near, source), family.primary(near, destination))
+        primary = near["primary"]
+        direction = _direction(family.is_primary(primary, source), family.is_primary(primary, destination))
         rows = np.flatnonzero(direction == UNKNOWN_DIRECTION)
         if len(rows):
-            own = own[rows]
-            vpc = self._vpc_of_place.take(near["place"][rows])
+            own, place = own[rows], near["place"][rows]
             leaves, arrives = (
-                (family.owner(vpc, addresses[rows]) == own) & (own != 0) for addresses in (source, destination)
+                (family.owner(place, addresses[rows]) == own) & (own != 0) for addresses in (source, destination)
             )
             direction[rows] = _direction(leaves, arrives)
         return direction
 
-    def _find(self, family: _Family, near: Facts, addresses: Addresses) -> NDArray[np.uint32]:
-        """What each row's address leads to: who owns it in the VPC, else the target of the longest route."""
-        found = np.zeros(len(near), np.uint32)
-        place = near["place"]
-        rows = family.likely(near, addresses)
-        if len(rows):
-            found[rows] = family.owner(self._vpc_of_place.take(place[rows]), addresses[rows])
-        rows = np.flatnonzero(found == 0)
-        if len(rows):
-            beyond = family.beyond(place[rows], addresses[rows])
-            if self._services is not None:
-                beyond = self._outside(beyond, family.service(addresses[rows]))
-            found[rows] = beyond
-        return found
-
-    def _outside(self, gateways: NDArray[np.uint32], services: NDArray[np.uint32]) -> NDArray[np.uint32]:
-        """Slots of gateways, with the AWS service and region that publish the address behind them."""
-        pairs, which = np.unique(gateways.astype(np.uint64) << np.uint64(32) | services, return_inverse=True)
-        numbers = np.zeros(len(pairs), np.uint32)
-        for at, pair in enumerate(pairs.tolist()):
-            slot, published = pair >> 32, pair & 0xFFFFFFFF
-            numbers[at] = self._publisher(slot, published) if published else slot
-        return numbers[which]
+    def _with_services(
+        self, family: Family, place: NDArray[np.uint32], addresses: Addresses, far: NDArray[np.uint32]
+    ) -> None:
+        """In `far`, slots of gateways become those of the AWS service that publishes the address behind them."""
+        published = family.service(addresses)
+        rows = np.flatnonzero(published)
+        rows = rows[family.owner(place[rows], addresses[rows]) == 0]
+        pairs, which = np.unique(far[rows].astype(np.uint64) << np.uint64(32) | published[rows], return_inverse=True)
+        slots = [self._publisher(pair >> 32, pair & 0xFFFFFFFF) for pair in pairs.tolist()]
+        far[rows] = np.array(slots, np.uint32)[which]
 
     def _publisher(self, gateway: int, published: int) -> int:
         slot = self._published.get((gateway, published))

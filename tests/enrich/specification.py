@@ -86,6 +86,8 @@ def _behind(snapshot: Snapshot, own: Interface, address: Address) -> str:
         for route in (table.routes if table else ())
         if address in ip_network(route.destination)
     ]
+    if str(address).startswith("0."):  # "this network" is behind nothing
+        return ""
     target = max(matching, key=lambda each: each[0])[1] if matching else "local"
     if target == "local":
         return ""

@@ -241,7 +241,7 @@ def test_many_addresses_get_the_right_answer_again_and_again(tmp_path: Path) -> 
     lines = []
     for _ in range(300_000):
         eni = rng.choice(list(own))
-        lines.append(f"{eni} {own[eni]} {ip_address(rng.randrange(1 << 32))} 1")
+        lines.append(f"{eni} {own[eni]} {ip_address(rng.randrange(1 << 24, 1 << 32))} 1")
     flows, _ = run(tmp_path, HEADER + "\n".join(lines) + "\n")
     vpc, peer, endpoint = ip_network("10.1.0.0/16"), ip_network("10.2.0.0/16"), ip_network("52.0.0.0/8")
 
