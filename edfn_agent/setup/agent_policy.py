@@ -241,6 +241,14 @@ class Member:
         return self.role_arn.partition(":role")[2].removesuffix(self.role)
 
 
+def attachable(identity_arn: str) -> str:
+    """role/NAME or user/NAME: a path is part of the ARN, not of the name."""
+    kind, _, rest = identity_arn.rpartition(":")[2].partition("/")
+    if kind not in ("role", "user") or not rest:
+        raise SetupError(f"{identity_arn} is neither a role nor a user")
+    return f"{kind}/{rest.rpartition('/')[2]}"
+
+
 def plan(
     name: str,
     access: Access,
@@ -258,11 +266,7 @@ def plan(
     home = identity_arn.split(":")[4] if identity_arn else account
     if home is None:
         raise SetupError("for which account? Say --account, or --agent-identity ARN")
-    attach = identity_arn.rpartition(":")[2] if identity_arn else ""
-    if attach and attach.split("/")[0] not in ("role", "user"):
-        raise SetupError(f"{identity_arn} is neither a role nor a user")
-    kind, _, last = attach.partition("/")
-    attach = f"{kind}/{last.rpartition('/')[2]}" if attach else ""  # a path is part of the ARN, not of the name
+    attach = attachable(identity_arn) if identity_arn else ""
     twice = [one for one in members if [each.account for each in members].count(one.account) > 1]
     if twice:
         raise SetupError(f"account {twice[0].account} has {len(twice)} roles: one is enough, and the agent takes one")

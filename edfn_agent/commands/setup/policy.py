@@ -72,7 +72,7 @@ if TYPE_CHECKING:
 @told
 def policy(**given: Any) -> None:
     """What the agent may do: its policy, and its roles in other accounts."""
-    from edfn_agent.setup.agent_policy import LIKE_EDFN, plan
+    from edfn_agent.setup.agent_policy import LIKE_EDFN, attachable, plan
     from edfn_agent.setup.model import ManagedPolicy, Place, Plan, home_region
 
     if given["like_edfn"]:
@@ -82,7 +82,7 @@ def policy(**given: Any) -> None:
             account = "000000000000"
         if not account:
             raise click.UsageError("Which account? Say --account ID, or --agent-identity ARN.")
-        attach = identity.rpartition(":")[2] if identity else ""
+        attach = attachable(identity) if identity else ""
         place = Place(account, given["region"] or home_region((identity or "arn:aws").split(":")[1]))
         one = ManagedPolicy(id="AgentPolicy", place=place, name=given["name"], statements=LIKE_EDFN, attach_to=attach)
         made = Plan("policy", given["name"], (one,))
