@@ -6,6 +6,7 @@ In: Flows, or Records. Out: the same, in pieces of bounded size. Never: a row lo
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -13,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edfn_agent.enrich import CodeTable, Flows
-from edfn_agent.formats.batch import AddressColumn, Column, IntColumn, StringColumn
+from edfn_agent.formats.batch import AddressColumn, Column, Dictionary, IntColumn, StringColumn
 from ipfix import Field, Records
 
-MOST_OCTETS = 16 << 20
+MOST_OCTETS = 32 << 20
 """Octets of strings in the records that are made at a time; real flow logs have 1 to 10 MiB in a batch."""
 
 HEADERS = 20
@@ -29,13 +30,17 @@ class Parts:
     def __init__(self, most_octets: int = MOST_OCTETS) -> None:
         self._most = most_octets
         self._lengths = CodeTable(lambda value: len(value.encode()))
+        self._known: weakref.WeakKeyDictionary[Dictionary, tuple[int, int]] = weakref.WeakKeyDictionary()
 
     def of(self, flows: Flows) -> Iterator[Flows]:
-        columns = [*flows.batch.columns.values(), *flows.extras.values()]
+        columns = (*flows.batch.columns.values(), *flows.extras.values())
+        strings = [column for column in columns if isinstance(column, StringColumn)]
+        if flows.batch.rows * sum(self._longest(column.dictionary) for column in strings) <= self._most:
+            yield flows  # however they are combined
+            return
         octets = np.zeros(flows.batch.rows, np.int64)
-        for column in columns:
-            if isinstance(column, StringColumn):
-                octets += self._lengths.take(column)
+        for column in strings:
+            octets += self._lengths.take(column)
         ends = octets.cumsum()
         first = 0
         while first < len(ends):
@@ -43,6 +48,14 @@ class Parts:
             last = max(first + 1, int(np.searchsorted(ends, before + self._most, "right")))
             yield flows if last - first == len(ends) else _rows(flows, slice(first, last))
             first = last
+
+    def _longest(self, dictionary: Dictionary) -> int:
+        """Octets of its longest value. A dictionary only grows."""
+        known, longest = self._known.get(dictionary, (0, 0))
+        if known < len(dictionary):
+            longest = max(longest, *map(len, dictionary.values[known:]))
+            self._known[dictionary] = len(dictionary), longest
+        return longest
 
 
 def _rows(flows: Flows, part: slice) -> Flows:
