@@ -59,8 +59,8 @@ class InventoryDirectory:
     def exporter_of_account(self, account_id: str, vpc_id: str) -> Exporter | None:
         return None
 
-    def vpc_of_origin(self, origin: Origin) -> str | None:
-        return self._plan.vpc_of(origin) if self._plan is not None else None
+    def home_of_origin(self, origin: Origin) -> str | None:
+        return self._plan.home_of(origin) if self._plan is not None else None
 
     def owns(self, origin: Origin, exporter: Exporter) -> bool:
         """Whether flows of this exporter are taken from there, or another source has them."""

@@ -115,7 +115,7 @@ class MappedDirectory:
         address = self._addresses.get(account_id)
         return None if address is None else self._exporter(vpc_id or account_id, address)
 
-    def vpc_of_origin(self, origin: Origin) -> str | None:
+    def home_of_origin(self, origin: Origin) -> str | None:
         return None
 
     def owns(self, origin: Origin, exporter: Exporter) -> bool:

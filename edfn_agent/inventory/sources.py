@@ -185,10 +185,11 @@ class SourcePlan:
             wanted.add(interface.subnet_id)
         return self._distinct(each for each in self.snapshot.flow_logs if each.log_group and each.resource_id in wanted)
 
-    def vpc_of(self, origin: Origin) -> str | None:
-        """The VPC of an origin, if all of its flow logs are of one."""
-        vpcs = {self.snapshot.vpc_of_resource(each.resource_id) for each in self._logs_of(origin)}
-        return vpcs.pop() if len(vpcs) == 1 else None
+    def home_of(self, origin: Origin) -> str | None:
+        """The VPC or transit gateway of an origin, if all of its flow logs are of one."""
+        homes = {self._home(each) for each in self._logs_of(origin)}
+        home = homes.pop() if len(homes) == 1 else ""
+        return home if home.startswith("vpc-") or _is_transit_gateway(home) else None
 
     def _logs_of(self, origin: Origin) -> list[FlowLog]:
         if origin.flow_log_id in self._known_logs:

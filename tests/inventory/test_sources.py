@@ -279,9 +279,9 @@ class TestLayouts:
 class TestOwnership:
     def test_a_vpc_by_its_origin(self) -> None:
         made = plan(to_s3(resource="subnet-1"), to_group())
-        assert made.vpc_of(Origin("s3", "q", flow_log_id="fl-s3")) == "vpc-1"
-        assert made.vpc_of(Origin("cloudwatch_logs", GROUP, log_group="flows")) == "vpc-1"
-        assert made.vpc_of(Origin("cloudwatch_logs", "x", log_group="other")) is None
+        assert made.home_of(Origin("s3", "q", flow_log_id="fl-s3")) == "vpc-1"
+        assert made.home_of(Origin("cloudwatch_logs", GROUP, log_group="flows")) == "vpc-1"
+        assert made.home_of(Origin("cloudwatch_logs", "x", log_group="other")) is None
 
     def test_only_the_chosen_source_is_exported(self) -> None:
         made = plan(to_s3(), to_group())
