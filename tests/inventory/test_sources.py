@@ -283,6 +283,17 @@ class TestOwnership:
         assert made.home_of(Origin("cloudwatch_logs", GROUP, log_group="flows")) == "vpc-1"
         assert made.home_of(Origin("cloudwatch_logs", "x", log_group="other")) is None
 
+    def test_a_transit_gateway_by_its_origin(self) -> None:
+        attachment = TransitGatewayAttachment("tgw-attach-1", "tgw-2", A, R)
+        made = plan(
+            to_s3(resource="tgw-1"), to_group(resource="tgw-attach-1"), transit_gateway_attachments=(attachment,)
+        )
+        assert made.home_of(Origin("s3", "q", flow_log_id="fl-s3")) == "tgw-1"
+        assert made.home_of(Origin("cloudwatch_logs", GROUP, log_group="flows")) == "tgw-2"
+        unknown = plan(to_s3(resource="tgw-attach-9"), to_group(resource="eni-9"))
+        assert unknown.home_of(Origin("s3", "q", flow_log_id="fl-s3")) is None
+        assert unknown.home_of(Origin("cloudwatch_logs", GROUP, log_group="flows")) is None
+
     def test_only_the_chosen_source_is_exported(self) -> None:
         made = plan(to_s3(), to_group())
         kinesis = Origin("kinesis", STREAM, log_group="flows")

@@ -16,6 +16,7 @@ from tests.firehose.conftest import Firehose
 from .cloud import BANK, HOME, REGION, SHOP, STRANGER, Cloud, Watched
 from .shapes import (
     ALL,
+    ATTACHED,
     CONTROL,
     CUSTOM,
     NAMELESS,
@@ -337,6 +338,25 @@ def central_transit_gateway_twice_compressed(site: Site) -> Deliver:
     return deliver
 
 
+def transit_gateways_that_records_do_not_name(site: Site) -> Deliver:
+    names = ("s3", "firehose", "central", "api")
+    gateways = {name: site.cloud.gateway(f"tgw-nameless-{name}") for name in names}
+    flow_log = site.direct(gateways["s3"], ATTACHED)
+    stream = site.through_firehose("nameless", "fh/nameless/", (gateways["firehose"], ATTACHED))
+    group = site.central("nameless-central", "central/nameless/", (gateways["central"], ATTACHED))
+    site.groups.append(site.cloud.log_group(SHOP, "/api-nameless"))
+    site.cloud.flow_log(gateways["api"], ATTACHED, "cloud-watch-logs", "/api-nameless")
+
+    def deliver() -> None:
+        lines = {name: site.lines(gateway, ATTACHED) for name, gateway in gateways.items()}
+        site.put(key(SHOP, flow_log), with_header(lines["s3"], ATTACHED))
+        site.put(firehose_key("fh/nameless/", stream), messages(lines["firehose"]))
+        site.put(firehose_key("central/nameless/", "x"), members(envelope(SHOP, group, "tgw-all", lines["central"])))
+        site.cloud.log(SHOP, "/api-nameless", "tgw-all", lines["api"])
+
+    return deliver
+
+
 # --- export tasks -------------------------------------------------------------------------------------------------
 
 
@@ -523,6 +543,7 @@ PATHS: tuple[Callable[[Site], Deliver], ...] = (
     central_of_an_unknown_account,
     central_transit_gateway,
     central_transit_gateway_twice_compressed,
+    transit_gateways_that_records_do_not_name,
     export_task,
     export_task_by_configuration,
     export_task_of_a_transit_gateway,

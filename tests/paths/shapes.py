@@ -35,6 +35,12 @@ CUSTOM = Layout.parse(
     "start end action tcp-flags log-status flow-direction region"
 )
 
+ATTACHED = Layout.parse(
+    "version resource-type account-id tgw-attachment-id srcaddr dstaddr srcport dstport protocol bytes packets "
+    "start end log-status type flow-direction"
+)
+"""Of a transit gateway, and does not say of which: the flow log does."""
+
 Record = tuple[str, str, str, int, int, int, int, int, int, int, int | None]
 """exporter, source, destination, ports, protocol, packets, octets, start, end (ms), forwardingStatus"""
 
@@ -230,4 +236,4 @@ def exported(lines: Sequence[str]) -> bytes:
     return gzip.compress("".join(f"2026-10-01T00:00:00.000Z {line}\n" for line in lines).encode())
 
 
-__all__ = ["ALL", "CUSTOM", "HOME", "NAMELESS", "REVERSED", "TRANSIT_GATEWAY_DEFAULT", "Traffic"]
+__all__ = ["ALL", "ATTACHED", "CUSTOM", "HOME", "NAMELESS", "REVERSED", "TRANSIT_GATEWAY_DEFAULT", "Traffic"]
