@@ -51,3 +51,5 @@ $(STAMPS)/test: $(STAMPS)/run
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info edfn_agent/*/*.c edfn_agent/*/*.so
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -type d -name __pycache__ -prune -exec rm -rf {} +
