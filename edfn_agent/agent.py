@@ -355,6 +355,8 @@ class Agent:
                 if time.monotonic() - stored_at >= TRAFFIC_EVERY:
                     stored_at = time.monotonic()
                     self._store_traffic()
+                    if self.leads:
+                        self._sources.read_again()
             except StateError as error:
                 self.metrics.state_errors.inc()
                 log.error("the state does not work", error=str(error))

@@ -24,6 +24,7 @@ from edfn_agent.ops.metrics import Metrics
 from edfn_agent.ops.redact import Redaction
 from edfn_agent.ops.stream_metrics import ShardRow, StreamRow
 from edfn_agent.state import Quarantined, State, StateError
+from edfn_agent.takeover import Aside, Takeover
 
 if TYPE_CHECKING:
     from edfn_agent.config import Config
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from edfn_agent.inputs.firehose import FirehoseEndpoint
     from edfn_agent.inputs.kinesis.input import KinesisInput
     from edfn_agent.inputs.kinesis.supervisor import StreamHealth
+    from edfn_agent.inputs.queues import Queue
     from edfn_agent.inputs.s3 import S3Input
 
 log = structlog.get_logger("edfn.sources")
@@ -41,6 +43,9 @@ LAST_LINES = 3
 FOR_GOOD = 120.0
 """Seconds after which a stream that is gone or refused counts as failed, and another source takes over. The stream is
 looked at once a minute, so that is not done for one bad answer."""
+
+ASIDES_IN_HAND = 32
+"""Objects read again that wait to be exported: they share batches, and none is in memory."""
 
 Clients = Callable[[str, str, str], Any]
 Submit = Callable[[Delivery], None]
@@ -76,6 +81,8 @@ class Sources:
         self._kinesis: KinesisInput | None = None
         self._firehose: FirehoseEndpoint | None = None
         self._noted: set[str] = set()  # streams that edfn_source_failing tells of
+        self._takeover = Takeover(state, worker, workers)
+        self._reading_again = threading.Lock()
         metrics.streams.ask = self._stream_rows
 
     # -- life
@@ -186,6 +193,9 @@ class Sources:
         for arn in self._noted - now.keys():
             self._metrics.source_failing.remove("kinesis", arn)
         self._noted = set(now)
+        for health, figures in self._kinesis.watched() if self._kinesis is not None else ():
+            if figures is not None and (exported_to := figures.exported_to) is not None:
+                self._takeover.note(health.arn, exported_to)
 
     def _stream_rows(self) -> list[StreamRow]:
         rows = []
@@ -243,17 +253,82 @@ class Sources:
             if not item.complete:
                 raise ValueError(f"only {len(payload)} of its {item.size} octets were kept")
             return Delivery(origin, item.name, lambda: [payload], settle)
-        s3 = self._client(detail["account_id"], detail.get("region") or item.source.split(":")[3], "s3")
-        version: dict[str, str] = {"VersionId": detail["version_id"]} if detail.get("version_id") else {}
-        wanted = self._config.inputs.s3
-        bucket = detail["bucket"]
-        payer = {"RequestPayer": "requester"} if wanted is not None and wanted.requester_pays else {}
-        through = wanted.access_points.get(bucket, bucket) if wanted is not None else bucket
-        answer = s3.get_object(Bucket=through, Key=detail["key"], **version, **payer)
-        delivery = Delivery(origin, item.name, lambda: answer["Body"].iter_chunks(1 << 18), settle)
+        region = detail.get("region") or item.source.split(":")[3]
+        version = detail.get("version_id")
+        chunks = self._object(detail["account_id"], region, detail["bucket"], detail["key"], version)
+        delivery = Delivery(origin, item.name, chunks, settle)
         facts = self._current.of_object(detail["bucket"], detail["key"], keys.facts(detail["key"]).flow_log_id)
         delivery.origin, delivery.layouts = replace(origin, flow_log_id=facts.flow_log_id), facts.layouts
         return delivery
+
+    def _object(
+        self, account_id: str, region: str, bucket: str, key: str, version: str | None = None
+    ) -> Callable[[], Any]:
+        """The chunks of an object that no message announces."""
+        wanted = self._config.inputs.s3
+        request: dict[str, str] = {"VersionId": version} if version else {}
+        if wanted is not None and wanted.requester_pays:
+            request["RequestPayer"] = "requester"
+        through = wanted.access_points.get(bucket, bucket) if wanted is not None else bucket
+        answer = self._client(account_id, region, "s3").get_object(Bucket=through, Key=key, **request)
+        return lambda: answer["Body"].iter_chunks(1 << 18)
+
+    # -- objects of a stream that failed
+
+    def read_again(self) -> None:
+        """Objects that were let go because of a stream that has failed since: in a thread, until all are out."""
+        plan = self._current.known.plan
+        self._takeover.forget(plan)
+        todo = list(self._takeover.again(plan)) if self._s3 is not None else []
+        if todo and self._reading_again.acquire(blocking=False):
+            log.warning("reading again what was left to a stream that failed", objects=len(todo))
+            threading.Thread(target=self._read_asides, args=(todo,), name="read-again", daemon=True).start()
+
+    def _read_asides(self, todo: Sequence[Aside]) -> None:
+        """Those that do not come out stay, for the next time."""
+        room = threading.Semaphore(ASIDES_IN_HAND)
+        try:
+            queues = {queue.name: queue for queue in self._queues(self._current.known)}
+            for each in todo:
+                if not self._running:
+                    return
+                queue = queues.get(each.queue)
+                if queue is None:
+                    log.warning("object cannot be read again: its queue is not read any more", object=each.name)
+                    continue
+                room.acquire()
+                self._read_aside(each, queue, room.release)
+            for _ in range(ASIDES_IN_HAND):
+                room.acquire()
+        except Exception:
+            log.exception("objects could not be read again")
+        finally:
+            self._reading_again.release()
+
+    def _read_aside(self, aside: Aside, queue: Queue, settled: Callable[[], None]) -> None:
+        bucket, _, key = aside.name.removeprefix("s3://").partition("/")
+        about = keys.facts(key)
+        try:
+            chunks = self._object(queue.account_id, queue.region, bucket, key)
+        except Exception as error:
+            log.warning("object cannot be read again now", object=aside.name, error=str(error))
+            settled()
+            return
+
+        def settle(outcome: Outcome, reason: str) -> None:
+            detail = {"account_id": queue.account_id, "region": queue.region, "bucket": bucket, "key": key}
+            try:
+                if outcome is Outcome.QUARANTINED:
+                    self._state.quarantine.add("s3", queue.name, aside.name, reason, time.time(), None, detail)
+                if outcome is not Outcome.RETURNED:
+                    self._takeover.done(aside)
+            except StateError as error:
+                log.error("object was read again, and may be once more", object=aside.name, error=str(error))
+            finally:
+                settled()
+
+        origin = Origin("s3", queue.name, about.account_id, about.region or queue.region, flow_log_id=aside.flow_log_id)
+        self._submit_object(Delivery(origin, aside.name, chunks, settle))
 
     # -- the inputs
 
@@ -269,7 +344,12 @@ class Sources:
             from edfn_agent.inputs.cloudwatch import CloudWatchInput
 
             self._cloudwatch = CloudWatchInput(
-                self._client, self._submit, self._state, self._metrics, self._cloudwatch_settings()
+                self._client,
+                self._submit,
+                self._state,
+                self._metrics,
+                self._cloudwatch_settings(),
+                done_elsewhere=lambda arn: self._takeover.group_from(self._current.known.plan, arn),
             )
         if inputs.firehose is not None and self._firehose is None and self._worker == 0:
             from edfn_agent.inputs.firehose import EndpointError, EndpointSettings, FirehoseEndpoint
@@ -316,6 +396,7 @@ class Sources:
         if facts.flow_log_id != delivery.origin.flow_log_id:
             delivery.origin = replace(delivery.origin, flow_log_id=facts.flow_log_id)
         delivery.layouts = facts.layouts
+        self._takeover.remember(self._current.known.plan, facts.flow_log_id, delivery.name, delivery.origin.source)
         self._submit(delivery)
 
     def _s3_settings(self) -> Any:
@@ -437,7 +518,7 @@ class Sources:
             access=self._access,
             state_directory=self._config.state_directory,
             metrics_level=wanted.metrics_level,
-            java_options=wanted.java_options or None,
+            java_options=wanted.java_options,
             shutdown_grace=wanted.shutdown_grace,
             endpoints=self._config.aws.endpoints,
             instance=f"w{self._worker}" if self._workers > 1 else "",

@@ -34,10 +34,11 @@ class CloudWatchInput(Readers[LogGroup, Settings]):
         settings: Settings | None = None,
         clock: Clock | None = None,
         layout_for: Callable[[str], Layout | None] = lambda arn: None,
+        done_elsewhere: Callable[[str], float | None] = lambda arn: None,
     ) -> None:
         super().__init__(settings or Settings(), metrics, clock or Clock())
         self._clients, self._submit, self._state = clients, submit, state
-        self._layout_for = layout_for
+        self._layout_for, self._done_elsewhere = layout_for, done_elsewhere
         self.quotas = Quotas(self._clock)
 
     def _reader(self, source: LogGroup) -> GroupReader:
@@ -51,6 +52,7 @@ class CloudWatchInput(Readers[LogGroup, Settings]):
             self.quotas,
             self._clock,
             self._layout_for,
+            self._done_elsewhere,
         )
 
     def _say(self, source: LogGroup) -> None:

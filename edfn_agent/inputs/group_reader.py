@@ -97,10 +97,13 @@ class GroupReader:
         quotas: Quotas,
         clock: Clock,
         layout_for: Callable[[str], Layout | None] = lambda arn: None,
+        done_elsewhere: Callable[[str], float | None] = lambda arn: None,
     ) -> None:
+        """`done_elsewhere(arn)`: Unix seconds; what came before was exported from another source, the rest was not."""
         self.group, self.settings = group, settings
         self._submit, self._state, self._metrics, self._clock = submit, state, metrics, clock
         self._layout_for = layout_for
+        self._done_elsewhere = done_elsewhere
         self._stopping, self._settled = threading.Event(), threading.Event()
         self._record = HealthRecord(INPUT, group.arn, clock, log, metrics)
         where = (group.account_id, group.region)
@@ -319,11 +322,15 @@ class GroupReader:
         stored = self._state.cursors.list(self._key)
         with self._lock:
             cursor = stored.pop("cursor", None)
-            if cursor is None:
+            done = int(((self._done_elsewhere(self.group.arn) or 0.0) - self.settings.overlap) * 1000)
+            if done > (cursor["floor"] if cursor is not None else 0):
+                self._floor = done
+                log.info("log group is read for another source", log_group=self.group.arn, start_ms=self._floor)
+            elif cursor is None:
                 self._floor = start_time(self.settings.start_from, self._clock.now())
                 log.info("log group is new", log_group=self.group.arn, start_ms=self._floor)
-            else:
-                self._floor, self._created = int(cursor["floor"]), cursor.get("created")
+            if cursor is not None:
+                self._floor, self._created = max(self._floor, int(cursor["floor"])), cursor.get("created")
             self._ids.load({int(minute): text for minute, text in stored.items()})
             if cursor is None:
                 self._state.cursors.set(self._key, "cursor", {"floor": self._floor, "created": None})

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -156,6 +156,19 @@ class SourcePlan:
         if any(self._is_from(way, origin) for way in chosen):
             return True
         return not any(self._is_from(way, origin) for way in self._ways_of_vpc[vpc_id])
+
+    def streamed_instead(self, flow_log_id: str) -> Set[str]:
+        """The streams that bring the traffic of a flow log which is not read itself; none if it is, or nothing does."""
+        if flow_log_id in self.chosen or flow_log_id not in self._known_logs:
+            return frozenset()
+        log = self.snapshot.flow_log_by_id[flow_log_id]
+        rivals = self._chosen_of_vpc.get(self._home(log), ())
+        return {way.end for way in rivals if way.input == "kinesis" and self._same_traffic(way.flow_log, log)}
+
+    def lost_streams(self, home: str) -> Set[str]:
+        """The streams that would be read for a VPC or transit gateway, were they not in trouble."""
+        ways = [way for way in self._ways_of_vpc.get(home, ()) if way.input == "kinesis" and way.enabled]
+        return {way.end for way in ways if way.end and way.trouble is not None}
 
     def layouts_of(self, origin: Origin) -> Sequence[Layout]:
         """The layouts that records of an origin may have, the likeliest first; none when nothing is known of it."""

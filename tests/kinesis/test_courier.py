@@ -157,6 +157,7 @@ def test_a_batch_is_checkpointed_only_when_the_agent_says_it_is_done(started: Ch
             "subs": [0, 0, 0],
             "more": False,
             "behind": 1500,
+            "arrived": 1768471200000,
         },
         b"one\x1f\x8b two",
     )

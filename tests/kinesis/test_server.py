@@ -24,6 +24,8 @@ from edfn_agent.inputs.kinesis.server import Server
 
 from .conftest import until
 
+ARN = "arn:aws:kinesis:eu-west-1:111111111111:stream/flow-logs"
+
 
 class Pipeline:
     """Holds what it is given until the test settles it."""
@@ -91,7 +93,7 @@ def pipeline() -> Pipeline:
 
 @pytest.fixture
 def figures() -> StreamFigures:
-    return StreamFigures("flow-logs", "eu-west-1")
+    return StreamFigures(ARN)
 
 
 @pytest.fixture
@@ -126,7 +128,7 @@ def test_each_record_is_a_delivery_and_done_is_said_after_the_last(
         "flow-logs:shardId-000000000001:100",
         "flow-logs:shardId-000000000001:101",
     )
-    assert (first.origin.input, first.origin.source, first.origin.region) == ("kinesis", "flow-logs", "eu-west-1")
+    assert (first.origin.input, first.origin.source, first.origin.region) == ("kinesis", ARN, "eu-west-1")
     assert first.origin.account_id is None  # what the records say, not whose stream it is
     assert [b"".join(each.chunks()) for each in (first, second)] == [b"one", b"two"]
     second.release()
@@ -324,3 +326,29 @@ def test_no_place_for_the_socket(tmp_path: Path, pipeline: Pipeline) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(server.SocketError, match="state_directory"):
         Server(tmp_path / "file" / "s.sock", pipeline.submit, pipeline.quarantine, lambda _: None).start()
+
+
+def test_how_far_a_stream_is_exported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the arrival of what has gone out; an idle shard by answers that were waited for."""
+    now = 1_768_471_200.0
+    monkeypatch.setattr("edfn_agent.inputs.kinesis.figures.time.time", lambda: now)
+    figures = StreamFigures(ARN)
+    one, two = figures.arrived("one", 1), figures.arrived("two", 2)
+    one.received(5, 100, 3_600_000, 1_768_467_600_500)
+    assert figures.exported_to is None, "nothing has gone out"
+    one.settled(returned=False, seconds=1.0)
+    assert one.exported_to == 1_768_467_600.5
+    assert figures.exported_to is None, "of the other shard nothing is known"
+    for passed in (0.0, 5.0, 0.01):
+        now += passed
+        two.received(0, 0, 250, None)
+        two.settled(returned=False, seconds=0.0)
+    assert two.exported_to == 1_768_471_199.75, "the last one was in store; nobody knows since when"
+    assert figures.exported_to == 1_768_467_600.5
+    one.received(5, 100, 0, 1_768_471_210_000)
+    one.settled(returned=True, seconds=1.0)
+    assert one.exported_to == 1_768_467_600.5, "some of it stays in the stream"
+    figures.left(one, "leaseLost", True)
+    assert figures.exported_to == two.exported_to
+    figures.left(two, "leaseLost", True)
+    assert figures.exported_to == two.exported_to, "as it was last known"

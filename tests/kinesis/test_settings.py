@@ -122,9 +122,13 @@ def test_the_heap_follows_the_shards(shards: int | None, heap: int) -> None:
     ]
 
 
-def test_given_flags_replace_the_measured_ones() -> None:
-    assert flags(4, ["-Xmx1g"]) == ["-Xmx1g", "-XX:+ExitOnOutOfMemoryError", "-XX:-UsePerfData"]
-    assert flags(1, ["-XX:+UseG1GC"])[:2] == ["-XX:+UseG1GC", "-Xmx192m"]
+def test_given_flags_come_last_and_win() -> None:
+    assert flags(4, ["-Xss1m"]) == [*flags(4), "-Xss1m"]
+    given = flags(4, ["-Xmx1g"])
+    assert [each for each in given if each.startswith("-Xmx")] == ["-Xmx1g"]
+    given = flags(1, ["-XX:+UseG1GC"])
+    assert "-XX:+UseSerialGC" not in given, "Java starts with one collector only"
+    assert "-Xmx192m" in given
 
 
 def test_java_sees_no_secret_of_the_agent() -> None:

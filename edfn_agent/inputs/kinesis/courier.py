@@ -11,7 +11,8 @@ The socket speaks in frames: two lengths (4 octets each), a JSON object, then ra
     {"is": "hello", "stream", "shard", "pid"}   →
                                                 ←   {"is": "ready"}
     {"is": "records", "sizes", "sequences",     →   one frame holds at most PORTION octets, or one record
-     "subs", "more", "behind"} + the records
+     "subs", "more", "behind",
+     "arrived"} + the records
                                                 ←   {"is": "working"}    any number of times: be patient
                                                 ←   {"is": "more"}       taken in, where "more" is true
                                                 ←   {"is": "done"}       every record of the batch has gone out, or
@@ -207,6 +208,7 @@ class Courier:
                 "subs": [record.get("subSequenceNumber") for record in portion],
                 "more": start < len(records),
                 "behind": behind,
+                "arrived": portion[-1].get("approximateArrivalTimestamp") if portion else None,
             }
             answer = self._agent.ask(header, b"".join(bodies))
             if not header["more"] or answer.get("is") != "more":

@@ -31,8 +31,11 @@ HEAP_PER_SHARD = 64
 """Megabytes. A shard's prefetched answers of 10 MiB, and as base64 in a JSON line besides: four shards passed with 384
 in all and ran out of memory with 256. It is a limit: what is used follows the traffic (docs/inputs-kinesis.md)."""
 SHARDS_UNKNOWN = 4
-MEASURED = ("-Xms16m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xss512k")
+_COLLECTOR = "-XX:+UseSerialGC"
+MEASURED = ("-Xms16m", _COLLECTOR, "-XX:TieredStopAtLevel=1", "-Xss512k")
 """Flags that made the process smallest without making it slower: 145 MB idle, 225 MB without the first one."""
+_COLLECTORS = ("-XX:+UseParallelGC", "-XX:+UseG1GC", "-XX:+UseZGC", "-XX:+UseShenandoahGC", "-XX:+UseEpsilonGC")
+_HEAPS = ("-Xmx", "-XX:MaxHeapSize", "-XX:MaxRAMPercentage")
 
 _PASSED = frozenset(
     {"PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR", "JAVA_HOME", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR"}
@@ -50,13 +53,16 @@ _EVENT_LINES = 40
 """Of one stack trace."""
 
 
-def flags(shards: int | None, java_options: Sequence[str] | None = None) -> list[str]:
-    """JVM flags: the user's or the measured ones; the heap by the number of shards, unless the user says it."""
-    given = list(java_options) if java_options is not None else list(MEASURED)
-    if not any(option.startswith(("-Xmx", "-XX:MaxHeapSize", "-XX:MaxRAMPercentage")) for option in given):
-        given.append(f"-Xmx{HEAP + HEAP_PER_SHARD * (shards or SHARDS_UNKNOWN)}m")
+def flags(shards: int | None, java_options: Sequence[str] = ()) -> list[str]:
+    """JVM flags: the measured ones, the heap by the number of shards, and after them the user's, of which the last one
+    of a kind counts."""
+    own = list(MEASURED)
+    if any(option.startswith(_COLLECTORS) for option in java_options):  # two are one too many for the JVM
+        own.remove(_COLLECTOR)
+    if not any(option.startswith(_HEAPS) for option in java_options):
+        own.append(f"-Xmx{HEAP + HEAP_PER_SHARD * (shards or SHARDS_UNKNOWN)}m")
     # Out of memory, it must not linger: with status 3 the supervisor starts it again, and says why.
-    return [*given, *(always for always in ("-XX:+ExitOnOutOfMemoryError", "-XX:-UsePerfData") if always not in given)]
+    return [*own, "-XX:+ExitOnOutOfMemoryError", "-XX:-UsePerfData", *java_options]
 
 
 def command(java: Installation, jvm_flags: Sequence[str], properties: Path, logback: Path) -> list[str]:

@@ -11,6 +11,9 @@ import threading
 import time
 from dataclasses import dataclass, field
 
+WAITED = 0.15
+"""Seconds without a batch after which the library had none in store: the next is news, not an answer of long ago."""
+
 
 @dataclass(slots=True)
 class ShardFigures:
@@ -29,22 +32,32 @@ class ShardFigures:
     checkpoint_retries: int = 0
     checkpoint: str | None = None
     """The last sequence number checkpointed by this courier."""
-    heard: float = 0.0
-    """Monotonic time of the last batch, empty ones included: a shard that is read has one every second or so."""
+    exported_to: float | None = None
+    """Unix seconds: every record that reached the shard before has been exported."""
     settle_seconds: float = 0.0
     """From a batch's first record to its last one settled, summed; divided by `batches` it is the mean."""
+    _arrived: float | None = None
+    """Unix seconds: when the newest record received had reached the shard."""
+    _settled: float | None = None
+    """Unix seconds: when the batch before was."""
 
-    def received(self, records: int, octets: int, behind_ms: int | None) -> None:
+    def received(self, records: int, octets: int, behind_ms: int | None, arrived_ms: int | None) -> None:
         self.records += records
         self.octets += octets
         self.outgoing += records
         self.behind_ms = behind_ms
-        self.heard = time.monotonic()
+        if arrived_ms is not None:
+            self._arrived = arrived_ms / 1000
+        elif not records and behind_ms is not None and self._settled and time.time() - self._settled > WAITED:
+            self._arrived = max(self._arrived or 0.0, self._settled - behind_ms / 1000)
 
-    def settled(self, gone: int, seconds: float) -> None:
+    def settled(self, returned: bool, seconds: float) -> None:
         self.outgoing = 0
         self.batches += 1
         self.settle_seconds += seconds
+        self._settled = time.time()
+        if not returned and self._arrived is not None:
+            self.exported_to = self._arrived
 
     def checkpointed(self, sequence: str | None, tries: int) -> None:
         self.checkpoints += 1
@@ -56,8 +69,7 @@ class ShardFigures:
 class StreamFigures:
     """One stream: its shards under lease here, and sums that go on when a shard is handed over."""
 
-    name: str
-    region: str
+    arn: str
     shards: dict[str, ShardFigures] = field(default_factory=dict)
     restarts: int = 0
     """Daemon processes that ended without being asked to."""
@@ -68,7 +80,16 @@ class StreamFigures:
     _past_records: int = 0
     _past_octets: int = 0
     _past_checkpoints: int = 0
+    _exported_to: float | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def name(self) -> str:
+        return self.arn.partition("/")[2]
+
+    @property
+    def region(self) -> str:
+        return self.arn.split(":")[3]
 
     @property
     def records(self) -> int:
@@ -91,12 +112,21 @@ class StreamFigures:
         with self._lock:
             return max((s.behind_ms for s in self.shards.values() if s.behind_ms is not None), default=None)
 
+    @property
+    def exported_to(self) -> float | None:
+        """Of the shard that is furthest behind; as it was last known of all of them."""
+        with self._lock:
+            known = [shard.exported_to for shard in self.shards.values()]
+            if known and all(known):
+                self._exported_to = min(each for each in known if each is not None)
+            return self._exported_to
+
     def leases(self) -> list[ShardFigures]:
         with self._lock:
             return sorted(self.shards.values(), key=lambda shard: shard.name)
 
     def arrived(self, shard: str, pid: int) -> ShardFigures:
-        figures = ShardFigures(shard, pid, heard=time.monotonic())
+        figures = ShardFigures(shard, pid)
         with self._lock:
             self._keep(self.shards.get(shard))
             self.shards[shard] = figures

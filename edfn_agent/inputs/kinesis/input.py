@@ -45,7 +45,7 @@ class KinesisInput:
         access: Callable[[StreamSettings], Access],
         state_directory: str | os.PathLike[str],
         metrics_level: MetricsLevel = "NONE",
-        java_options: Sequence[str] | None = None,
+        java_options: Sequence[str] = (),
         shutdown_grace: float = 10.0,
         endpoints: Mapping[str, str] | None = None,
         instance: str = "",
@@ -175,7 +175,7 @@ class KinesisInput:
         for key, settings in self._wanted.items():
             if key in self._supervisors:
                 continue
-            figures = self._figures.setdefault(key, StreamFigures(settings.name, settings.region))
+            figures = self._figures.setdefault(key, StreamFigures(settings.arn))
             self._supervisors[key] = Supervisor(settings, self._access(settings), figures, self._around)
             self._supervisors[key].start()
 

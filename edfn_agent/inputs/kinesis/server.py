@@ -162,7 +162,7 @@ class Connection:
             raise _Refused(f"stream {hello['stream']!r} is not read by this agent")
         self._figures = figures
         self._shard = figures.arrived(str(hello["shard"]), int(hello["pid"]))
-        self._origin = Origin("kinesis", figures.name, region=figures.region)
+        self._origin = Origin("kinesis", figures.arn, region=figures.region)
         self._send({"is": "ready"})
 
     def _take(self, header: dict[str, Any], body: bytes) -> None:
@@ -179,6 +179,7 @@ class Connection:
                 raise _Refused(f"frame {unknown!r} is not known")
 
     def _records(self, header: dict[str, Any], body: bytes) -> None:
+        assert self._figures is not None
         assert self._shard is not None
         assert self._origin is not None
         sizes, sequences, subs = header["sizes"], header["sequences"], header["subs"]
@@ -188,7 +189,7 @@ class Connection:
         if batch is None:
             batch = self._batch = Batch(self._settled, self._server.quarantine)
         view = memoryview(body)
-        prefix = f"{self._origin.source}:{self._shard.name}:"
+        prefix = f"{self._figures.name}:{self._shard.name}:"
         position = 0
         for size, sequence, sub in zip(sizes, sequences, subs, strict=True):
             name = f"{prefix}{sequence}.{sub}" if sub else f"{prefix}{sequence}"
@@ -200,7 +201,7 @@ class Connection:
                 # Whether or not it came to be settled: this batch is not complete, and the courier has to know.
                 log.warning("kinesis %s: not taken: %s", name, error)
                 raise _Refused(f"{name} was not taken: {error}") from error
-        self._shard.received(len(sizes), len(body), header.get("behind"))
+        self._shard.received(len(sizes), len(body), header.get("behind"), header.get("arrived"))
         if header.get("more"):
             self._send({"is": "more"})
         else:
@@ -210,7 +211,7 @@ class Connection:
         """In whichever thread let go last."""
         assert self._shard is not None
         self._batch = None
-        self._shard.settled(batch.count if returned is None else returned, time.monotonic() - batch.started)
+        self._shard.settled(returned is not None, time.monotonic() - batch.started)
         if returned is None:
             self._send({"is": "done"})
         else:

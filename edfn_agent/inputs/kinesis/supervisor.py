@@ -88,7 +88,7 @@ class Surroundings:
     worker_id: str
     instance: str = ""  # tells the worker processes of one machine apart
     metrics_level: MetricsLevel = "NONE"
-    java_options: Sequence[str] | None = None
+    java_options: Sequence[str] = ()
     shutdown_grace: float = 10.0
     endpoints: Mapping[str, str] = field(default_factory=dict)
     timing: Timing = field(default_factory=Timing)
