@@ -72,9 +72,9 @@ class TestCollectors:
 
     def test_messages_longer_than_the_path_takes(self) -> None:
         endpoint = Endpoint(socket.AF_INET, "192.0.2.1", 4739)
-        long = collectors._fits("udp://192.0.2.1:4739", endpoint, 8900, 1500)
+        long = collectors._fits("udp://192.0.2.1:4739", endpoint, 8900, 1500, False)
         assert (long.status, long.fix) == ("warning", "ipfix: {max_message_size: 1472}")
-        assert collectors._fits("udp://192.0.2.1:4739", endpoint, 1472, 1500).status == "ok"
+        assert collectors._fits("udp://192.0.2.1:4739", endpoint, 1472, 1500, False).status == "ok"
 
     def test_exporters_as_source(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listening:

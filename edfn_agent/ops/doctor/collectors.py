@@ -2,7 +2,8 @@
 
 In: collectors of the configuration, exporter addresses. Out: checks. Never: a record. What is sent: over TCP and TLS a
 connection that is closed again; over UDP one IPFIX message without a set (16 octets, RFC 7011 section 3 allows it),
-because that is how a machine where nobody listens can say so.
+because that is how a machine where nobody listens can say so, and one datagram as long as the longest message, not to
+be fragmented, to a port where nobody listens, as traceroute does.
 """
 
 from __future__ import annotations
@@ -26,6 +27,12 @@ from edfn_agent.ops.doctor.checks import ERROR, INFO, OK, UNTRIED, WARNING, Chec
 # Linux numbers that Python 3.11 has no names for (ip(7), ipv6(7)).
 IP_MTU = 14
 IPV6_MTU = 24
+IP_MTU_DISCOVER = 10
+IPV6_MTU_DISCOVER = 23
+PMTUDISC_DO = 2  # do not fragment: neither here nor on the way
+
+NOBODY = 33434
+"""The port that traceroute begins with: a machine that is reached says that nobody listens there."""
 
 PATIENCE = 0.5
 """Seconds to wait for word that nobody listens: a collector across a continent answers within 0.3."""
@@ -60,7 +67,8 @@ def collector(configured: Any, size: int, mode: str, exporters: Sequence[IPv4Add
     yield Check("collector.route", OK, f"from {local}", resource=name)
     if where.scheme == "udp":
         yield _heard(name, endpoint, fault)
-        yield _fits(name, endpoint, size, mtu)
+        arrived, mtu = _probed(endpoint, size, mtu)
+        yield _fits(name, endpoint, size, mtu, arrived)
         yield _source(name, endpoint, mode, exporters)
     else:
         yield from _connected(configured, where, name, fault)
@@ -75,12 +83,36 @@ def _route(endpoint: Endpoint) -> tuple[str, int]:
         return str(probe.getsockname()[0]), probe.getsockopt(level, option)
 
 
-def _fits(name: str, endpoint: Endpoint, size: int, mtu: int) -> Check:
+def _probed(endpoint: Endpoint, size: int, mtu: int) -> tuple[bool, int]:
+    """Whether a datagram of that size arrived in one piece, and the MTU of the path as it is known then.
+
+    A router with a narrower link says so to whoever sent the datagram (RFC 1191, RFC 8201). Datagrams that leave from
+    exporter addresses never hear it: such answers go to those addresses.
+    """
+    six = endpoint.family == socket.AF_INET6
+    level = socket.IPPROTO_IPV6 if six else socket.IPPROTO_IP
+    with socket.socket(endpoint.family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.setsockopt(level, IPV6_MTU_DISCOVER if six else IP_MTU_DISCOVER, PMTUDISC_DO)
+            probe.connect((endpoint.address, NOBODY))
+            probe.send(bytes(size))
+            if select.select([probe], [], [], PATIENCE)[0]:
+                probe.recv(1)
+        except ConnectionRefusedError:
+            return True, mtu
+        except OSError as error:
+            if error.errno == errno.EMSGSIZE:
+                return False, probe.getsockopt(level, IPV6_MTU if six else IP_MTU)
+    return False, mtu
+
+
+def _fits(name: str, endpoint: Endpoint, size: int, mtu: int, arrived: bool) -> Check:
     headers = 48 if endpoint.family == socket.AF_INET6 else 28  # IP and UDP
     text = f"messages of up to {size} octets make datagrams of {size + headers}; the path takes {mtu}"
     if size + headers <= mtu:
-        return Check("collector.mtu", OK, f"{text}, as far as this machine knows", resource=name)
-    step = "a datagram that is cut up is lost with any of its pieces"
+        how = "one of that size arrived" if arrived else "as far as this machine knows: nothing answered to one"
+        return Check("collector.mtu", OK, f"{text}, {how}", resource=name)
+    step = "a datagram that is cut up is lost with any of its pieces, and one that may not be is lost whole"
     fix = f"ipfix: {{max_message_size: {max(512, mtu - headers)}}}"
     return Check(
         "collector.mtu", WARNING, text, resource=name, next_step=f"{step}; lower ipfix.max_message_size", fix=fix
