@@ -30,7 +30,7 @@ class Collector(Section):
     )
     required: bool = setting(
         True,
-        "A delivery is acknowledged only when each required collector has taken its records; the others may miss some.",
+        "A delivery is acknowledged when each required collector has it; the others hold nobody back, and may miss some.",
     )
     ca_file: FilePath | None = setting(
         None, "PEM file of the authorities that vouch for the collector. Without it, the system's.", example="ca.pem"
@@ -107,7 +107,7 @@ class Ipfix(Section):
     )
     records_per_second: int = setting(
         0,
-        "How fast records leave; reading waits for it. Collectors drop what comes too fast, without a word.",
+        "How fast records leave, to each collector; reading waits. Most drop what comes too fast, without a word.",
         unit="records per second, 0 for no limit",
         ge=0,
     )
@@ -144,7 +144,7 @@ class Ipfix(Section):
     )
     type_records: bool = setting(
         False,
-        "Describe the enterprise elements on the wire (RFC 5610). Few collectors read it, and some stumble over it.",
+        "Describe the elements of profile aws on the wire (RFC 5610). libfixbuf reads it; pmacct complains of gaps.",
     )
 
     @field_validator("enterprise_number")
