@@ -30,7 +30,7 @@ class Collector(Section):
     )
     required: bool = setting(
         True,
-        "A delivery is acknowledged when each required collector has it; the others hold nobody back, and may miss some.",
+        "A delivery is acknowledged when each required collector has it; others hold nobody back, and may miss some.",
     )
     ca_file: FilePath | None = setting(
         None, "PEM file of the authorities that vouch for the collector. Without it, the system's.", example="ca.pem"
