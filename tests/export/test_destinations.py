@@ -177,6 +177,28 @@ def test_one_that_is_down_is_waited_for_in_its_own_time(pipeline: Any) -> None:
     until(lambda: down.flows == [0, 1, 2])
 
 
+@pytest.mark.parametrize("reliable", [False, True], ids=["udp", "tcp"])
+def test_type_records_come_before_the_templates_they_describe(reliable: bool) -> None:
+    """libfixbuf applies them to templates that come later. Over UDP they come again with every refresh."""
+    wire, now = Wire(reliable=reliable), [0.0]
+    target = destination(wire, template_refresh=60.0, clock=lambda: now[0])
+    exporter = FlowExporter(Settings("aws", 4242), [target], type_records=True)
+    carrier = Pipeline(Reader, Enricher(MappedDirectory({})), exporter)
+    text = b"version vpc-id srcaddr dstaddr bytes\n5 vpc-0a 10.0.0.1 10.0.0.2 9\n"
+    for now[0] in (0.0, 30.0, 60.0):
+        carrier.submit(Delivery(Origin("files", "files"), "one", lambda: [text], lambda *_: None))
+        carrier.flush()
+    order = [(t.id, len(m.data)) for m in wire.received for t in m.templates if t.id in (260, 300)]
+    assert [id for id, _ in order] == [260, 300] * (1 if reliable else 2)
+    told = [record for m in wire.received for d in m.data if d.set_id == 260 for record in d]
+    assert {record["informationElementName"]: record["informationElementId"] for record in told}["awsVpcId"] == 10005
+    assert [record["awsVpcId"] for m in wire.received for d in m.data if d.set_id == 300 for record in d] == [
+        "vpc-0a"
+    ] * 3
+    assert [m.error for m in wire.received if m.error] == []
+    exporter.close()
+
+
 def batch(first: int, count: int) -> list[tuple[Exporter, list[Records]]]:
     return [(SHOP, [FLOW.records({"octetDeltaCount": list(range(first, first + count))})])]
 
