@@ -112,6 +112,7 @@ class Accounts:
         self._loader: Any = None
         self._own: Any = None
         self._own_arn: str | None = None
+        self._own_account: _Living | None = None  # where it assumes roles: not one of the accounts, but within reach
         self._own_problem: Problem | None = None
         self._region: str | None = None
         self.calls = 0
@@ -155,7 +156,15 @@ class Accounts:
         self.rows, self.findings = tuple(rows), tuple(findings)
 
     def alive(self, account_id: str) -> bool:
-        return account_id in self._living
+        """Whether there are clients for it: of the accounts that answered, and of the agent's own, where the queue or
+        stream of all of them may be. That one is discovered only if it is one of them."""
+        return self._reached(account_id) is not None
+
+    def _reached(self, account_id: str) -> _Living | None:
+        own = self._own_account
+        if account_id not in self._living and own is not None and own.account.account_id == account_id:
+            return own
+        return self._living.get(account_id)
 
     @property
     def living(self) -> Sequence[Account]:
@@ -168,7 +177,13 @@ class Accounts:
 
     def home_region(self, account_id: str) -> str:
         """Where an account's first calls go."""
-        return self._living[account_id].region
+        return self._of(account_id).region
+
+    def _of(self, account_id: str) -> _Living:
+        found = self._reached(account_id)
+        if found is None:
+            raise KeyError(account_id)
+        return found
 
     # ---- clients
 
@@ -183,13 +198,13 @@ class Accounts:
         with self._lock:  # a session must not make two clients at a time
             client = self._clients.get(key)
             if client is None:
-                living = self._living[account_id]
+                living = self._of(account_id)
                 client = self._clients[key] = self._make_client(living.session, region, service, mode)
             return client
 
     def credentials(self, account_id: str) -> Any:
         """botocore's credentials of an account, for what signs by itself. `get_frozen_credentials()` renews them."""
-        return self._living[account_id].session.get_credentials()
+        return self._of(account_id).session.get_credentials()
 
     def forget_clients(self, place: tuple[str, str] | None = None) -> None:
         """Lets go of the clients of discovery, of one account and region or all: two megabytes each."""
@@ -370,8 +385,11 @@ class Accounts:
         try:
             session, region = self._own_session(), self._first_region()
             if session.get_credentials() is not None:
-                self._own_arn = self._make_client(session, region, "sts", "standard").get_caller_identity()["Arn"]
-                self._own_problem = None
+                identity = self._make_client(session, region, "sts", "standard").get_caller_identity()
+                self._own_arn, self._own_problem = identity["Arn"], None
+                partition = identity["Arn"].split(":")[1]
+                account = Account(identity["Account"], identity["Account"], "default", "ok", partition=partition)
+                self._own_account = _Living(account, session, region)
         except NoRegion:
             raise
         except Exception as error:

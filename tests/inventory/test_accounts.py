@@ -81,6 +81,20 @@ def test_a_role_is_assumed_with_its_external_id_and_duration(settings: Settings,
     assert accounts.client(A, "us-east-1", "sts").get_caller_identity()["Account"] == A
 
 
+def test_beside_roles_the_own_account_is_within_reach_and_not_discovered(settings: Settings) -> None:
+    """The queue or stream of all accounts may be there."""
+    alone = Accounts(settings())
+    own = alone.open()[0].account_id or ""
+    accounts = Accounts(settings(roles=(RoleSource(role(A)),)))
+    accounts.open()
+    assert [each.account_id for each in accounts.living] == [A]
+    assert [accounts.alive(each) for each in (A, own, "999999999999")] == [True, True, False]
+    assert accounts.client(own, "eu-west-1", "sts").get_caller_identity()["Arn"] == accounts.own_arn
+    assert accounts.credentials(own).access_key == "hub"
+    with pytest.raises(KeyError):
+        accounts.client("999999999999", "us-east-1", "sts")
+
+
 def test_an_external_id_never_shows() -> None:
     assert "secret" not in repr(RoleSource(role(A), "secret"))
 

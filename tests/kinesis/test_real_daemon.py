@@ -113,9 +113,12 @@ def test_nothing_is_lost_whatever_is_killed(
 
 
 def test_split_and_merge_in_mid_stream(
-    aws: str, kinesis_local: str, install: Install, collector: Collector, tmp_path: Path
+    aws: str, kinesis_local: str, sts: Sts, install: Install, collector: Collector, tmp_path: Path
 ) -> None:
-    """Beside it a stream that is read from a time on, by an application that never ran: KCL makes the leases itself."""
+    """Beside it a stream that is read from a time on, by an application that never ran: KCL makes the leases itself.
+
+    Both are in the agent's own account, and the only account of the configuration is another one.
+    """
     timed = Stream("timed", 1, kinesis_local, aws)
     timed.written = 100_000
     timed.put(200)
@@ -129,6 +132,7 @@ def test_split_and_merge_in_mid_stream(
         {"arn": stream.arn, "idle_time": 0.25},
         {"arn": timed.arn, "idle_time": 0.25, "initial_position": began.isoformat()},
         kinesis=kinesis_local,
+        aws={"roles": [{"arn": f"arn:aws:iam::{OTHER}:role/edfn"}], "endpoints": {"sts": sts.url}},
     ).start()
     stream.put(2000)
     until(lambda: collector.unique >= 1000)
