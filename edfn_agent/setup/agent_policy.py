@@ -38,6 +38,7 @@ _INVENTORY = (
     "ec2:DescribeVpcEndpoints",
     "ec2:DescribeVpcPeeringConnections",
     "ec2:DescribeVpcs",
+    "ec2:GetManagedPrefixListEntries",
     "iam:ListAccountAliases",
 )
 

@@ -175,6 +175,21 @@ def key_for_delivered_bucket(sources: Sequence[Place]) -> Statement:
     }
 
 
+def key_for_notified_queue(queue: Place, buckets: Sequence[str]) -> Statement:
+    """S3 may send to a queue that is encrypted with the key, for these buckets."""
+    return {
+        "Sid": "S3Notifications",
+        "Effect": "Allow",
+        "Principal": {"Service": "s3.amazonaws.com"},
+        "Action": ["kms:Decrypt", "kms:GenerateDataKey"],
+        "Resource": "*",
+        "Condition": {
+            "ArnEquals": {"aws:SourceArn": _one_or_more(queue.bucket(name) for name in buckets)},
+            "StringEquals": {"aws:SourceAccount": queue.account},
+        },
+    }
+
+
 def key_for_log_group(place: Place, log_group: str) -> Statement:
     return {
         "Sid": "LogGroup",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -123,13 +124,46 @@ class TestThings:
         assert one(found, "queue.timeout")["status"] == "info"
 
     def test_a_queue_under_awss_own_key(self, world: World, config: Path) -> None:
-        sqs, url = world.client("sqs"), world.queue_url
-        sqs.set_queue_attributes(QueueUrl=url, Attributes={"KmsMasterKeyId": "alias/aws/sqs"})
+        world.encrypt_queue("alias/aws/sqs")
         try:
             found = checks(run("doctor", "-c", config, "--json"))
         finally:
-            sqs.set_queue_attributes(QueueUrl=url, Attributes={"KmsMasterKeyId": ""})
+            world.encrypt_queue("")
         assert one(found, "queue.encryption")["status"] == "error"
+
+    def test_keys_that_nobody_who_has_to_may_use(self, world: World, config: Path) -> None:
+        """Each has the policy that KMS gives a key by itself; then what the doctor says is put into it."""
+        kms, s3, kinesis = (world.client(name) for name in ("kms", "s3", "kinesis"))
+        arns = [kms.create_key()["KeyMetadata"]["Arn"] for _ in range(3)]
+        rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": arns[0]}}
+        s3.put_bucket_encryption(Bucket=BUCKET, ServerSideEncryptionConfiguration={"Rules": [rule]})
+        world.encrypt_queue(arns[1])
+        kinesis.start_stream_encryption(StreamName="lab", EncryptionType="KMS", KeyId=arns[2])
+        try:
+            found = checks(run("doctor", "-c", config, "--json"))
+            assert {each["resource"] for each in named(found, "key.state") if each["status"] == "ok"} == set(arns)
+            policies = {each["resource"]: each for each in named(found, "key.policy")}
+            assert policies.keys() == set(arns[:2])
+            for arn, service in zip(arns[:2], ("delivery.logs.amazonaws.com", "s3.amazonaws.com"), strict=True):
+                assert policies[arn]["status"] == "warning"
+                statement = json.loads(policies[arn]["fix"])
+                assert statement["Principal"] == {"Service": service}
+                whole = json.loads(kms.get_key_policy(KeyId=arn, PolicyName="default")["Policy"])
+                whole["Statement"].append(statement)
+                kms.put_key_policy(KeyId=arn, PolicyName="default", Policy=json.dumps(whole))
+            kms.disable_key(KeyId=arns[2].rpartition("/")[2])
+            kms.schedule_key_deletion(KeyId=arns[1].rpartition("/")[2], PendingWindowInDays=7)
+            found = checks(run("doctor", "-c", config, "--json"))
+            assert {each["status"] for each in named(found, "key.policy")} == {"ok"}
+            off = {each["resource"]: each["fix"] for each in named(found, "key.state") if each["status"] == "error"}
+            assert {arn: re.findall(r"aws kms ([a-z-]+)", fix) for arn, fix in off.items()} == {
+                arns[1]: ["cancel-key-deletion", "enable-key"],
+                arns[2]: ["enable-key"],
+            }
+        finally:
+            s3.delete_bucket_encryption(Bucket=BUCKET)
+            world.encrypt_queue("")
+            kinesis.stop_stream_encryption(StreamName="lab", EncryptionType="KMS", KeyId=arns[2])
 
     def test_a_flow_log_that_fails_and_a_vpc_without_one(self, world: World, config: Path) -> None:
         from moto.backends import get_backend

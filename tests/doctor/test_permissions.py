@@ -83,6 +83,33 @@ def named_permissions(found: list[dict[str, Any]], status: str) -> list[dict[str
     return [each for each in found if each["id"].startswith("permission.") and each["status"] == status]
 
 
+def test_keys_under_the_original_policy(world: World, config: Path) -> None:
+    """It allows nothing of KMS: said as untried, and no fault."""
+    key = world.client("kms").create_key()["KeyMetadata"]["Arn"]
+    world.encrypt_queue(key)
+    try:
+        status, found = examined(world, config)
+    finally:
+        world.encrypt_queue("")
+    assert status == 0
+    assert one(found, "key.policy")["status"] == "untried"
+    decrypt = one(found, "permission.kms:Decrypt")
+    assert (decrypt["status"], decrypt["resource"]) == ("untried", QUEUE)
+    assert f"edfn-agent setup policy -c {config}" in decrypt["next_step"]
+
+
+def test_every_fault_has_what_to_do(world: World, config: Path) -> None:
+    """Whatever is taken away: a next step, and for a permission the statement that mends it."""
+    nothing = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "ec2:Describe*", "Resource": "*"}]}
+    for policy in (without("sqs:GetQueueAttributes", "kinesis:ListShards", "logs:DescribeLogStreams"), nothing):
+        status, found = examined(world, config, policy)
+        assert status == 1
+        faults = [each for each in found if each["status"] in ("error", "warning")]
+        assert len(faults) > 2
+        assert [each for each in faults if not each["next_step"]] == []
+        assert [each for each in faults if each["id"].startswith("permission.") and not each["fix"]] == []
+
+
 def test_nothing_is_changed(world: World, config: Path, proxy: FaultProxy) -> None:
     examined(world, config)
     harmless = ("Describe", "Get", "List", "Search", "Filter", "Scan", "Simulate", "AssumeRole", "ReceiveMessage")

@@ -30,6 +30,19 @@ QUEUE = f"arn:aws:sqs:{REGION}:{ACCOUNT}:objects"
 STREAM = f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/lab"
 SERVICES = ("ec2", "sts", "iam", "logs", "s3", "sqs", "sns", "events", "kinesis", "firehose", "dynamodb", "kms")
 
+QUEUE_POLICY = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {
+            "Effect": "Allow",
+            "Principal": {"Service": "s3.amazonaws.com"},
+            "Action": "sqs:SendMessage",
+            "Resource": QUEUE,
+            "Condition": {"ArnEquals": {"aws:SourceArn": f"arn:aws:s3:::{BUCKET}"}},
+        }
+    ],
+}
+
 ORIGINAL: Mapping[str, Any] = {"Version": "2012-10-17", "Statement": list(LIKE_EDFN)}
 """The policy of the original product, as document 003 has it."""
 
@@ -54,6 +67,12 @@ class World:
         """What the agent may do from now on."""
         iam = self.client("iam")
         iam.put_user_policy(UserName="edfn", PolicyName="edfn", PolicyDocument=json.dumps(policy))
+
+    def encrypt_queue(self, key: str) -> None:
+        """With a key, or with none. moto forgets the queue's policy over it."""
+        sqs = self.client("sqs")
+        sqs.set_queue_attributes(QueueUrl=self.queue_url, Attributes={"KmsMasterKeyId": key})
+        sqs.set_queue_attributes(QueueUrl=self.queue_url, Attributes={"Policy": json.dumps(QUEUE_POLICY)})
 
     @property
     def queue_url(self) -> str:
@@ -91,20 +110,8 @@ def build(cloud: Cloud) -> World:
 def _bucket(cloud: Cloud) -> None:
     s3, sqs = cloud.client(ACCOUNT, REGION, "s3"), cloud.client(ACCOUNT, REGION, "sqs")
     sqs.create_queue(QueueName="objects-dead")
-    policy = {
-        "Version": "2012-10-17",
-        "Statement": [
-            {
-                "Effect": "Allow",
-                "Principal": {"Service": "s3.amazonaws.com"},
-                "Action": "sqs:SendMessage",
-                "Resource": QUEUE,
-                "Condition": {"ArnEquals": {"aws:SourceArn": f"arn:aws:s3:::{BUCKET}"}},
-            }
-        ],
-    }
     redrive = {"deadLetterTargetArn": f"{QUEUE}-dead", "maxReceiveCount": 5}
-    attributes = {"Policy": json.dumps(policy), "RedrivePolicy": json.dumps(redrive), "VisibilityTimeout": "300"}
+    attributes = {"Policy": json.dumps(QUEUE_POLICY), "RedrivePolicy": json.dumps(redrive), "VisibilityTimeout": "300"}
     url = sqs.create_queue(QueueName="objects", Attributes=attributes)["QueueUrl"]
     s3.create_bucket(Bucket=BUCKET)
     s3.put_bucket_notification_configuration(

@@ -30,6 +30,7 @@ GROUPS: dict[str, str] = {
     "log-group": "Log groups",
     "stream": "Kinesis streams",
     "firehose": "Firehose",
+    "key": "KMS keys",
 }
 
 CHECKS: dict[str, str] = {
@@ -80,6 +81,8 @@ CHECKS: dict[str, str] = {
     "firehose.certificate": "certificate",
     "firehose.access-key": "access key",
     "firehose.stream": "delivery stream",
+    "key.state": "state",
+    "key.policy": "policy for AWS's services",
 }
 
 PERMISSION = "permission."

@@ -16,7 +16,13 @@ from edfn_agent.inventory.model import Bucket, FlowLog, Queue
 from edfn_agent.setup.agent_policy import Access, StreamUse, member
 from edfn_agent.setup.calls import Call
 from edfn_agent.setup.model import Place, Statement
-from edfn_agent.setup.statements import allow, delivered_bucket, flow_log_role_policy, key_for_delivered_bucket
+from edfn_agent.setup.statements import (
+    allow,
+    delivered_bucket,
+    flow_log_role_policy,
+    key_for_delivered_bucket,
+    key_for_notified_queue,
+)
 from edfn_agent.setup.statements import notified_queue as _notified_queue
 
 
@@ -82,6 +88,20 @@ def written_bucket(bucket: Bucket, logs: Sequence[FlowLog]) -> str:
 def encrypting_key(logs: Sequence[FlowLog]) -> str:
     """A statement for the key's policy: AWS's log delivery may encrypt with it for these flow logs."""
     return _json(key_for_delivered_bucket([Place(each.account_id, each.region) for each in logs]))
+
+
+def notifying_key(queue: Queue, buckets: Sequence[str]) -> str:
+    """A statement for the key's policy: S3 may encrypt what it tells the queue."""
+    return _json(key_for_notified_queue(_place(queue), buckets))
+
+
+def enabled_key(arn: str, state: str) -> str:
+    """aws commands: the key can be used again."""
+    place = Place(arn.split(":")[4], arn.split(":")[3])
+    steps = [Call("kms", "EnableKey", {"KeyId": arn})]
+    if state == "PendingDeletion":
+        steps.insert(0, Call("kms", "CancelKeyDeletion", {"KeyId": arn}))
+    return _commands(place, *steps)
 
 
 def delivering_role(log: FlowLog) -> str:

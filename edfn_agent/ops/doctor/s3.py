@@ -15,7 +15,7 @@ from edfn_agent.inventory.calls import BUCKET_LOCATION, BUCKET_NOTIFICATION
 from edfn_agent.inventory.model import Bucket, FlowLog, Queue
 from edfn_agent.inventory.problems import Kind
 from edfn_agent.inventory.sources import SourcePlan
-from edfn_agent.ops.doctor import mending
+from edfn_agent.ops.doctor import keys, mending
 from edfn_agent.ops.doctor.checks import ERROR, INFO, OK, UNTRIED, WARNING, Check
 from edfn_agent.ops.doctor.trials import Target, Trials
 
@@ -44,7 +44,7 @@ def queue(plan: SourcePlan, trials: Trials, queue: Queue, peek: bool) -> list[Ch
         )
     checks += _policy(plan, queue)
     checks += _timeout(queue)
-    checks += _key(trials, queue)
+    checks += _key(plan, trials, queue)
     target = Target(queue.via_account or queue.account_id, queue.region, queue.arn)
     return [*checks, *_reading(plan, trials, queue, target, peek)]
 
@@ -115,7 +115,7 @@ def _timeout(queue: Queue) -> Iterator[Check]:
         yield Check("queue.timeout", OK, f"visibility timeout {seconds} s", *where)
 
 
-def _key(trials: Trials, queue: Queue) -> Iterator[Check]:
+def _key(plan: SourcePlan, trials: Trials, queue: Queue) -> Iterator[Check]:
     if queue.kms_key is None:
         return
     where = (queue.account_id, queue.region, queue.arn)
@@ -125,10 +125,11 @@ def _key(trials: Trials, queue: Queue) -> Iterator[Check]:
         step = "use SSE-SQS, or a key of your own whose policy allows s3.amazonaws.com kms:GenerateDataKey, kms:Decrypt"
         yield Check("queue.encryption", ERROR, text, *where, step)
         return
-    arn = queue.kms_key if queue.kms_key.startswith("arn:") else ""
-    target = Target(queue.via_account or queue.account_id, queue.region, queue.arn, arn or "*")
-    via = {"kms:ViaService": f"sqs.{queue.region}.amazonaws.com"}
-    yield trials.ask_iam(target, "kms:Decrypt", "its messages cannot be read", why="no message shows it", context=via)
+    buckets = [each.bucket for each in plan.snapshot.buckets if any(queue.arn in n.queues for n in each.notifications)]
+    statement = mending.notifying_key(queue, buckets) if buckets else ""
+    writer = keys.Writer("s3.amazonaws.com", f"the messages of {queue.arn}", statement)
+    target = Target(queue.via_account or queue.account_id, queue.region, queue.arn)
+    yield from keys.key(trials, target, queue.kms_key, "sqs", "its messages cannot be read", writer)
 
 
 def _reading(plan: SourcePlan, trials: Trials, queue: Queue, target: Target, peek: bool) -> Iterator[Check]:
@@ -275,8 +276,8 @@ def _bucket_key(trials: Trials, bucket: Bucket, target: Target, logs: Iterable[F
             yield Check("bucket.encryption", UNTRIED, text, *where)
         return
     rules = (trial.answer.get("ServerSideEncryptionConfiguration") or {}).get("Rules") or ()
-    keys = [each.get("ApplyServerSideEncryptionByDefault") or {} for each in rules]
-    kms = next((each for each in keys if str(each.get("SSEAlgorithm", "")).startswith("aws:kms")), None)
+    defaults = [each.get("ApplyServerSideEncryptionByDefault") or {} for each in rules]
+    kms = next((each for each in defaults if str(each.get("SSEAlgorithm", "")).startswith("aws:kms")), None)
     if kms is None:
         yield Check("bucket.encryption", OK, "no KMS key is needed", *where)
         return
@@ -285,6 +286,8 @@ def _bucket_key(trials: Trials, bucket: Bucket, target: Target, logs: Iterable[F
         text = "it is encrypted with AWS's own key (aws/s3), with which flow logs cannot be delivered to it"
         yield Check("bucket.encryption", ERROR, text, *where, "use SSE-S3, or a KMS key of your own")
         return
-    place = Target(target.account_id, target.region, bucket.bucket, arn)
-    via = {"kms:ViaService": f"s3.{target.region}.amazonaws.com"}
-    yield trials.ask_iam(place, "kms:Decrypt", "its objects cannot be read", why="no object shows it", context=via)
+    writer = None
+    if logs := list(logs):
+        what = f"the flow logs in bucket {bucket.bucket}"
+        writer = keys.Writer("delivery.logs.amazonaws.com", what, mending.encrypting_key(logs))
+    yield from keys.key(trials, target, arn, "s3", "its objects cannot be read", writer)

@@ -13,6 +13,7 @@ from typing import Any
 from edfn_agent.inputs.kinesis.stream import StreamError, StreamSettings
 from edfn_agent.inventory.model import DeliveryStream, Stream
 from edfn_agent.inventory.problems import Kind
+from edfn_agent.ops.doctor import keys
 from edfn_agent.ops.doctor.checks import ERROR, INFO, OK, WARNING, Check
 from edfn_agent.ops.doctor.trials import Target, Trials
 
@@ -48,14 +49,14 @@ def stream(trials: Trials, stream: Stream, settings: StreamSettings, metrics: bo
         text = f"{stream.status}, {stream.shards} open shards, kept {stream.retention_hours} h"
         yield Check("stream.active", OK, text, *where)
     target = Target(stream.account_id, stream.region, stream.arn)
+    described = trials.call(target, "kinesis", "DescribeStream", {"Limit": 1, "StreamName": stream.name}, _NOTHING)
+    yield described.check
     yield from _reading(trials, stream, target)
     yield from _consumer(trials, target, settings)
     yield from _leases(trials, target, settings)
-    if stream.encrypted:
-        place = Target(target.account_id, target.region, stream.arn, "*")
-        via = {"kms:ViaService": f"kinesis.{stream.region}.amazonaws.com"}
-        why = "no record shows it"
-        yield trials.ask_iam(place, "kms:Decrypt", "its records cannot be read", why=why, context=via)
+    key = (described.answer or {}).get("StreamDescription", {}).get("KeyId") if stream.encrypted else None
+    if key and not key.endswith("alias/aws/kinesis"):  # who may read the stream may decrypt with AWS's own key
+        yield from keys.key(trials, target, key, "kinesis", "its records cannot be read", None)
     if metrics:
         place = Target(target.account_id, target.region, "", "*")
         name = {"cloudwatch:namespace": settings.application}
@@ -65,7 +66,6 @@ def stream(trials: Trials, stream: Stream, settings: StreamSettings, metrics: bo
 
 def _reading(trials: Trials, stream: Stream, target: Target) -> Iterator[Check]:
     name = {"StreamName": stream.name}
-    yield trials.call(target, "kinesis", "DescribeStream", {"Limit": 1, **name}, _NOTHING).check
     listed = trials.call(target, "kinesis", "ListShards", {"MaxResults": 1, **name}, _NOTHING)
     yield listed.check
     shard = next(iter((listed.answer or {}).get("Shards") or ()), None)

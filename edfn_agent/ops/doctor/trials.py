@@ -90,7 +90,8 @@ class Trials:
         if verdict is None:
             text = f"not tried ({why or 'it would change something'}), and IAM does not tell: {without} if it is denied"
             step = (
-                "allow iam:SimulatePrincipalPolicy if the doctor is to ask IAM (`edfn-agent setup policy --simulate`)"
+                "allow iam:SimulatePrincipalPolicy if the doctor is to ask IAM (`edfn-agent setup policy --simulate`); "
+                f"without, compare the policy in force with what `{self.mending.whole_policy}` writes"
             )
             fix = self.mending.statement(target.account_id, "iam:SimulatePrincipalPolicy")
             return Check(f"permission.{action}", UNTRIED, text, *_where(target), next_step=step, fix=fix)
@@ -117,7 +118,9 @@ class Trials:
         return self._check(target, action, grave, text, next_step(problem, action))
 
     def _statement(self, target: Target, action: str) -> str:
-        resource = "" if action.startswith("kms:") else target.arn or target.resource
+        resource = target.arn or target.resource
+        if action.startswith("kms:") and ":kms:" not in resource:
+            resource = ""  # what is encrypted, and not the key
         return self.mending.statement(target.account_id, action, resource if resource.startswith("arn:") else "")
 
     def _check(self, target: Target, action: str, status: str, text: str, next_step: str = "", fix: str = "") -> Check:
