@@ -426,10 +426,7 @@ class Agent:
         return Reader(wanted_columns(settings.profile, settings.packet_addresses), self._current.layouts_of)
 
     def _new_accounts(self, config: Config) -> Accounts:
-        def observe(service: str, action: str, outcome: str) -> None:
-            self.metrics.aws_calls.labels(service, action, outcome).inc()
-
-        return Accounts(AwsSettings.of(config.aws), observe)
+        return Accounts(AwsSettings.of(config.aws), self.metrics.aws_call)
 
     def _client(self, account_id: str, region: str, service: str) -> Any:
         return self._reach(account_id).client(account_id, region, service)

@@ -274,4 +274,13 @@ def _entry_fault(entry: dict[str, Any]) -> Fault:
 
 
 def _parts(all_of_them: Sequence[Held]) -> list[Sequence[Held]]:
-    return [all_of_them[start : start + BATCH] for start in range(0, len(all_of_them), BATCH)]
+    """Ten at a time; a receipt that was handed over twice is not twice in one call, which would be refused whole."""
+    parts: list[list[Held]] = []
+    receipts: list[set[str]] = []
+    for held in all_of_them:
+        if not parts or len(parts[-1]) == BATCH or held.receipt in receipts[-1]:
+            parts.append([])
+            receipts.append(set())
+        parts[-1].append(held)
+        receipts[-1].add(held.receipt)
+    return list(parts)

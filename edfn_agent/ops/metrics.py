@@ -11,8 +11,10 @@ vpc-ids in an object cannot fill a Prometheus server.
 
 from __future__ import annotations
 
+import re
 import threading
-from typing import Any, Generic, TypeVar
+from functools import lru_cache
+from typing import Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.registry import Collector
@@ -56,7 +58,7 @@ class Labelled(Generic[M]):
 
 
 class Metrics:
-    """All of them. One object per process; pass it to whoever counts. Names are an interface: see docs/metrics.md."""
+    """All of them, one object per process, passed to whoever counts. Names are an interface: docs/operations.md."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry if registry is not None else CollectorRegistry()
@@ -158,7 +160,7 @@ class Metrics:
     def _aws(self, registry: CollectorRegistry) -> None:
         self.aws_calls = Counter(
             "edfn_aws_calls_total",
-            "Calls of AWS, by service, action and outcome: "
+            "Calls of AWS, after the client's own retries, by service, action and outcome: "
             "ok, throttled, denied, expired, missing, error, unreachable.",
             ["service", "action", "outcome"],
             registry=registry,
@@ -234,32 +236,24 @@ class Metrics:
         """For what is cheaper asked for than kept: a collector of prometheus_client's own kind."""
         self.registry.register(collector)
 
-    def watch(self, client: Any) -> Any:
-        """Count every call of a boto3 client (once, after its own retries). Returns the client."""
-        events = client.meta.events
-        events.register("after-call", self._after_call, unique_id="edfn-metrics")
-        events.register("after-call-error", self._after_call_error, unique_id="edfn-metrics-error")
-        return client
-
-    def _after_call(self, http_response: Any, parsed: Any, model: Any, **_: Any) -> None:
-        code = str((parsed or {}).get("Error", {}).get("Code", ""))
-        outcome = call_outcome(http_response.status_code, code)
-        self.aws_calls.labels(model.service_model.service_name, model.name, outcome).inc()
-
-    def _after_call_error(self, event_name: str, **_: Any) -> None:
-        service, action = str(event_name).split(".")[1:3]
-        self.aws_calls.labels(service, action, "unreachable").inc()
+    def aws_call(self, service: str, action: str, code: str) -> None:
+        """`code`: "ok", AWS's error code, or the name of the exception that came instead of an answer."""
+        self.aws_calls.labels(service, action, call_outcome(code)).inc()
 
 
-def call_outcome(status: int, code: str) -> str:
-    """One word for an answer of AWS. By code first: the same fault has another status in another service."""
-    lowered = code.lower()
-    if "throttl" in lowered or code in ("SlowDown", "RequestLimitExceeded", "TooManyRequestsException", "429"):
-        return "throttled"
-    if "expired" in lowered:
-        return "expired"
-    if "denied" in lowered or "unauthorized" in lowered or status in (401, 403):
-        return "denied"
-    if status == 404 or "notfound" in lowered or "nonexistent" in lowered:
-        return "missing"
-    return "ok" if status < 400 else "error"
+_WORDS = {
+    "throttled": r"throttl|SlowDown|RequestLimitExceeded|TooManyRequests|LimitExceeded|OverLimit|^429$",
+    "expired": r"Expired|TokenRefresh",
+    "denied": r"Denied|Unauthorized|NotAuthorized|Forbidden|UnrecognizedClient|InvalidClientToken|InvalidAccessKey|"
+    r"Signature|AuthFailure|Credential|OptInRequired|^40[13]$",
+    "missing": r"NoSuch|NotFound|NonExistent|DoesNotExist|^404$",
+    "unreachable": r"Connect|Timeout|Proxy|SSLError|HTTPClientError|IncompleteRead|ResponseStreaming",
+}
+
+
+@lru_cache(256)
+def call_outcome(code: str) -> str:
+    """One word for an answer of AWS: a label has to be one of a few, and codes are hundreds."""
+    if code == "ok":
+        return "ok"
+    return next((word for word, codes in _WORDS.items() if re.search(codes, code, re.IGNORECASE)), "error")

@@ -7,6 +7,7 @@ answer (throttling, 5xx, expired token, access denied), a body cut off in the mi
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import random
@@ -187,7 +188,8 @@ class FaultProxy:
                     self.close_connection = True
                     return
                 if self.command != "HEAD":
-                    self.wfile.write(body)
+                    with contextlib.suppress(OSError):  # whoever asked is gone
+                        self.wfile.write(body)
 
             do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_any
 

@@ -106,6 +106,15 @@ def test_deletions_go_ten_at_a_time_and_the_rest_after_the_delay(
     assert sample(metrics, "edfn_sqs_messages_deleted_total") == 13
 
 
+def test_a_receipt_that_was_handed_over_twice_is_not_twice_in_one_call(keeper: Keeper, sqs: Sqs) -> None:
+    """SQS refuses such a call whole, and all others in it with it."""
+    for receipt in ("r1", "r2", "r1"):
+        keeper.delete(keeper.take(receipt, "m", 300))
+    keeper.stop(0)
+    keeper.step()
+    assert sqs.calls == [("delete", [("r1", None), ("r2", None)]), ("delete", [("r1", None)])]
+
+
 def test_a_deletion_that_fails_for_one_is_tried_again_for_that_one_and_the_message_kept_meanwhile(
     keeper: Keeper, sqs: Sqs, clock: TestClock
 ) -> None:

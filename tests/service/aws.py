@@ -163,9 +163,11 @@ class Cloud(EmbeddedAws):
         return len(self.queue(source).messages)
 
     def show_again(self, source: Source) -> None:
-        """Messages that were given back with a pause are to be had now."""
+        """Messages that were given back with a pause (longer than any is held) are to be had now."""
+        held = (time.time() + VISIBILITY + 1) * 1000
         for message in self._messages(source):
-            message.visible_at = 0
+            if message.visible_at > held:
+                message.visible_at = 0
 
     def in_hand(self, state: Path) -> set[int]:
         """Numbers of the records that no agent is known to have sent: in a queue and not marked as sent, or log
