@@ -149,6 +149,7 @@ class Installation(Service):
         self.configuration["inputs"] = {"kinesis": {"shutdown_grace": "5s", "streams": list(streams)}}
         self.configure()
         self.failover = 10
+        self.libraries: list[Path] = []  # that go before those of this environment
 
     def command(self, *words: str) -> list[str]:
         return [sys.executable, str(PROGRAM), *words, "-c", str(self.path)]
@@ -160,7 +161,8 @@ class Installation(Service):
     def environment(self) -> dict[str, str]:
         """Emulators take a 12-digit access key for the account."""
         own = {"AWS_ACCESS_KEY_ID": ACCOUNT, "AWS_SECRET_ACCESS_KEY": "x", "FAILOVER": str(self.failover)}
-        own |= {"AWS_EC2_METADATA_DISABLED": "true", "PYTHONPATH": str(PROGRAM.parents[2]), "COLUMNS": "250"}
+        own |= {"AWS_EC2_METADATA_DISABLED": "true", "COLUMNS": "250"}
+        own["PYTHONPATH"] = os.pathsep.join(map(str, [*self.libraries, PROGRAM.parents[2]]))
         own |= dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), os.devnull)
         return {**os.environ, **own}
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -20,11 +22,12 @@ import pytest
 from tests.service.collector import Collector
 
 from .conftest import Sts, until
-from .installation import Installation, Stream
+from .installation import Installation, Stream, command_of
 
 pytestmark = pytest.mark.slow
 
 OTHER = "222222222222"
+PACKAGING = Path(__file__).parents[2] / "packaging"
 Install = Callable[..., Installation]
 
 
@@ -210,14 +213,32 @@ def test_two_agents_share_a_stream(aws: str, install: Install, collector: Collec
     assert all(2000 < number <= 3000 for number in collector.repeated())
 
 
+@pytest.fixture
+def packaged(tmp_path: Path, real_daemon: object) -> Path:
+    """The libraries of the package edfn-agent-kinesis, unpacked."""
+    environment = {**os.environ, "PYTHON": sys.executable}
+    build = PACKAGING / "build-tree"
+    built = subprocess.run(
+        [build, "--kinesis", tmp_path / "tree"], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert built.returncode == 0, built.stdout + built.stderr
+    (libraries,) = (tmp_path / "tree" / "usr" / "lib" / "edfn-agent" / "lib").glob("python3.*/site-packages")
+    return libraries
+
+
 def test_fan_out_and_the_consumer_it_leaves(
-    aws: str, kinesis_local: str, install: Install, collector: Collector, tmp_path: Path
+    aws: str, kinesis_local: str, packaged: Path, install: Install, collector: Collector, tmp_path: Path
 ) -> None:
+    """With the jars of the package: all that the daemon needs is in it."""
     stream = Stream("fanned", 2, kinesis_local, aws)
     stream.prepare_leases(tmp_path / "agent" / "state")
-    agent = install("agent", {"arn": stream.arn, "enhanced_fan_out": True}, kinesis=kinesis_local).start()
+    agent = install("agent", {"arn": stream.arn, "enhanced_fan_out": True}, kinesis=kinesis_local)
+    agent.libraries = [packaged]
+    agent.start()
     stream.put(2000)
     arrived(collector, stream)
+    words = command_of(agent.daemon()).decode().split("\0")
+    assert words[words.index("-cp") + 1] == f"{packaged}/amazon_kclpy/jars/*"
     assert collector.total == 2000
     assert agent.stop() == 0
     consumers = stream.kinesis.list_stream_consumers(StreamARN=stream.arn)["Consumers"]
