@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from edfn_agent.inputs.firehose import FirehoseEndpoint
     from edfn_agent.inputs.kinesis.input import KinesisInput
     from edfn_agent.inputs.kinesis.supervisor import StreamHealth
+    from edfn_agent.inputs.log_groups import LogGroup
     from edfn_agent.inputs.queues import Queue
     from edfn_agent.inputs.s3 import S3Input
 
@@ -101,7 +102,9 @@ class Sources:
             if self._s3 is not None:
                 self._s3.set_sources(self._queues(known))
             if self._cloudwatch is not None:
-                self._cloudwatch.set_sources(self._groups(known))
+                groups = self._groups(known)
+                self._cloudwatch.quotas.set_sharers(self._sharers(groups))
+                self._cloudwatch.set_sources([group for group in groups if self._reader_of(group) == self._worker])
             if self._config.inputs.kinesis is not None and self._running:
                 self._follow_streams(known)
 
@@ -441,8 +444,8 @@ class Sources:
                 found.setdefault(queue.name, queue)
         return list(found.values())
 
-    def _groups(self, known: Known) -> Sequence[Any]:
-        """Log groups that the plan reads by API, and those that the configuration lists; this worker's share."""
+    def _groups(self, known: Known) -> Sequence[LogGroup]:
+        """Log groups that the plan reads by API, and those that the configuration lists; of all workers."""
         from edfn_agent.inputs.log_groups import LogGroup
 
         wanted = self._config.inputs.cloudwatch_logs
@@ -457,9 +460,18 @@ class Sources:
                 for group in self._named_groups(text, known):
                     if group.arn not in groups and not self._is_read_otherwise(group.arn, known):
                         groups[group.arn] = group
-        return [
-            group for arn, group in sorted(groups.items()) if zlib.crc32(arn.encode()) % self._workers == self._worker
-        ]
+        return [group for _, group in sorted(groups.items())]
+
+    def _reader_of(self, group: LogGroup) -> int:
+        """The worker that reads it."""
+        return zlib.crc32(group.arn.encode()) % self._workers
+
+    def _sharers(self, groups: Sequence[LogGroup]) -> dict[tuple[str, str], int]:
+        """How many workers share an account's quota, by account and region."""
+        workers: dict[tuple[str, str], set[int]] = {}
+        for group in groups:
+            workers.setdefault((group.account_id, group.region), set()).add(self._reader_of(group))
+        return {place: len(some) for place, some in workers.items()}
 
     def _named_groups(self, text: str, known: Known) -> list[Any]:
         from edfn_agent.inputs.log_groups import LogGroup

@@ -1,5 +1,8 @@
 """How fast an API may be called: one token bucket per account, region and action, shared by everything that calls it.
 
+Workers do not see each other's calls, so each has its share of the rate: a whole one where it is the only worker with a
+log group in that account and region, a half where two are (`set_sharers`).
+
 AWS counts calls per account and region, people in the console included, so the agent stays below the quota and gives
 way when it is told to: each throttling halves the rate, a quiet spell raises it again. Never: a call that is dropped.
 AWS CloudWatch Logs User Guide, "CloudWatch Logs quotas".
@@ -52,6 +55,13 @@ class Bucket:
             self._clock.wait(stop, pause)
         return pause
 
+    def set_full(self, rate: float) -> None:
+        """Another full rate; what throttling has taken of it stays taken."""
+        with self._lock:
+            if rate != self.full:
+                self.rate *= rate / self.full
+                self.full = rate
+
     def throttled(self) -> None:
         with self._lock:
             self._throttled_at = self._clock.monotonic()
@@ -63,10 +73,22 @@ class Quotas:
         self._clock, self._rates = clock, rates
         self._lock = threading.Lock()
         self._buckets: dict[tuple[str, str, str], Bucket] = {}
+        self._sharers: dict[tuple[str, str], int] = {}
+
+    def set_sharers(self, sharers: Mapping[tuple[str, str], int]) -> None:
+        """How many workers call by account and region, this one among them."""
+        with self._lock:
+            self._sharers = dict(sharers)
+            for key, bucket in self._buckets.items():
+                bucket.set_full(self._share(key))
+
+    def _share(self, key: tuple[str, str, str]) -> float:
+        account_id, region, action = key
+        return self._rates.get(action, OTHER_RATE) / max(1, self._sharers.get((account_id, region), 1))
 
     def bucket(self, account_id: str, region: str, action: str) -> Bucket:
         key = (account_id, region, action)
         with self._lock:
             if key not in self._buckets:
-                self._buckets[key] = Bucket(self._rates.get(action, OTHER_RATE), self._clock)
+                self._buckets[key] = Bucket(self._share(key), self._clock)
             return self._buckets[key]

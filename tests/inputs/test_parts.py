@@ -12,11 +12,13 @@ from prometheus_client import CollectorRegistry, Counter
 from edfn_agent.inputs.clock import Pauses
 from edfn_agent.inputs.event_ids import EventIds, event_id
 from edfn_agent.inputs.health import HealthRecord
+from edfn_agent.inputs.log_groups import LogGroup
 from edfn_agent.inputs.queue_reader import receive_size
 from edfn_agent.inputs.queues import Facts, Queue
-from edfn_agent.inputs.quota import Bucket
+from edfn_agent.inputs.quota import Bucket, Quotas
 from edfn_agent.ops.metrics import Labelled, Metrics, call_outcome
 from edfn_agent.ops.metrics_table import metrics_markdown
+from edfn_agent.sources import Sources
 from tests.inputs.conftest import TestClock, sample
 
 GO_ON = threading.Event()
@@ -44,6 +46,27 @@ def test_a_bucket_never_stops_altogether(clock: TestClock) -> None:
     for _ in range(100):
         bucket.throttled()
     assert bucket.rate == pytest.approx(0.2)
+
+
+def test_workers_share_an_accounts_rate(clock: TestClock) -> None:
+    quotas = Quotas(clock)
+    alone = quotas.bucket("1", "us-east-1", "FilterLogEvents")
+    assert alone.full == 4.0
+    alone.throttled()
+    quotas.set_sharers({("1", "us-east-1"): 2, ("2", "us-east-1"): 4})
+    assert (alone.full, alone.rate) == (2.0, 1.0)
+    assert quotas.bucket("2", "us-east-1", "GetLogEvents").full == 2.0
+    assert quotas.bucket("2", "eu-west-1", "GetLogEvents").full == 8.0
+    quotas.set_sharers({})
+    assert (alone.full, alone.rate) == (4.0, 2.0)
+
+
+def test_the_workers_of_log_groups_are_counted_by_account_and_region() -> None:
+    groups = [LogGroup("1", "us-east-1", f"group-{number}") for number in range(40)] + [LogGroup("2", "us-east-1", "g")]
+    sources = [Sources.__new__(Sources) for _ in range(4)]
+    for number, each in enumerate(sources):
+        each._worker, each._workers = number, 4
+    assert all(each._sharers(groups) == {("1", "us-east-1"): 4, ("2", "us-east-1"): 1} for each in sources)
 
 
 def test_ids_are_new_once_until_they_are_returned() -> None:
