@@ -235,6 +235,11 @@ class Supervisor:
                     log.error("kinesis %s: the stream was deleted or made again: its daemon ends", self.settings.name)
                     self._end(daemon, grace=1.0)
                     return None
+                if present.denied and not self.figures.leases():
+                    # What is allowed to the daemon may be another thing; but it holds nothing, and says nothing.
+                    log.error("kinesis %s: it is refused, and no lease is held: its daemon ends", self.settings.name)
+                    self._end(daemon, grace=1.0)
+                    return None
         self._end(daemon, self._around.shutdown_grace)
         return None
 
