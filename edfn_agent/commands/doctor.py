@@ -82,8 +82,12 @@ def _print(console: Console, checks: Sequence[Check]) -> None:
     counts = {status: sum(check.status == status for check in checks) for status in (OK, UNTRIED, INFO, WARNING, ERROR)}
     console.print(
         f"{len(checks)} checks: {counts[OK]} well, {counts[UNTRIED]} not tried, {counts[INFO]} good to know, "
-        f"{counts[WARNING]} warnings, {counts[ERROR]} errors."
+        f"{_number(counts[WARNING], 'warning')}, {_number(counts[ERROR], 'error')}."
     )
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 _STYLES = {"ok": "green", "untried": "dim", "info": "dim", "warning": "yellow", "error": "bold red"}

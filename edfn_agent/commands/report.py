@@ -183,6 +183,9 @@ def _print(found: Report, counts: Counts, top: int, with_chart: bool) -> None:
             _one_table(console, table)
 
 
+_NOT_SAID = "(not in the record)"
+
+
 def _one_table(console: Console, table: Table) -> None:
     from rich.table import Table as RichTable
     from rich.text import Text
@@ -201,7 +204,7 @@ def _one_table(console: Console, table: Table) -> None:
         share = f"{mine / table.total:.1%}" if table.total else ""
         # Text, not str: names out of a log may hold what rich takes for markup.
         shown.add_row(
-            *(Text(part) for part in row.key),
+            *(Text(_NOT_SAID if part == "-" else part, "dim" if part == "-" else "") for part in row.key),
             *(amount(row.bytes), f"{row.packets:,}", f"{row.flows:,}", share),
             *([bar(mine, largest, room)] if room else []),
         )

@@ -20,14 +20,20 @@ _SERVICES = {"s3": "s3api"}
 def script(plan: Plan, profiles: Mapping[str, str] | None = None) -> str:
     """The whole plan. `profiles`: the profile of the AWS configuration to use for an account."""
     profiles = profiles or {}
-    lines = ["#!/usr/bin/env bash", f"# Flow logs for edfn-agent: {plan.path} ({plan.name})", "set -euo pipefail"]
+    accounts = {resource.place.account for resource in plan.resources}
+    lines = ["#!/usr/bin/env bash", f"# Flow logs for edfn-agent: {plan.path} ({plan.name})"]
+    if len(accounts) > 1 and not accounts <= profiles.keys():
+        lines.append(
+            "# Made with --profile ACCOUNT=NAME for each account, one run does it all; else run it part by part."
+        )
+    lines.append("set -euo pipefail")
     if ACCESS_KEY in repr(plan_steps(plan)):
         lines.append('FIREHOSE_ACCESS_KEY=$(cat "${ACCESS_KEY_FILE:?name the file that holds the access key}")')
     for (_, place), resources in plan.stacks().items():
         who = profiles.get(place.account)
         hint = f"profile {who}" if who else "with credentials of this account"
         lines += ["", f"# --- account {place.account}, {place.region} ({hint})"]
-        if not who and len({resource.place.account for resource in plan.resources}) > 1:
+        if not who and len(accounts) > 1:
             lines.append(_right_account(place))
         pause: Pause | None = None
         for resource in resources:

@@ -284,6 +284,13 @@ class Plan:
         for resource in self.resources:
             assert (resource.place, resource.id) not in seen, f"{resource.id} is there twice"
             seen.add((resource.place, resource.id))
+        # IAM knows no regions: what is made by region may not have one name in two.
+        roles = [(each.place.account, each.name) for each in self.resources if isinstance(each, Role)]
+        for account, name in roles:
+            if roles.count((account, name)) > 1:
+                raise SetupError(
+                    f"account {account} would get two roles called {name}: leave the name to setup, which adds the region"
+                )
 
     @property
     def tag(self) -> str:

@@ -43,7 +43,7 @@ def test_people_see_what_is_well_first_and_faults_last(world: World, config: Pat
     # the gravest at the very end
     assert faults.index("ec2:DescribeNatGateways") < faults.index("sqs:ReceiveMessage")
     assert '"Action": "sqs:ReceiveMessage"' in faults
-    assert "1 warnings, 1 errors." in faults
+    assert "1 warning, 1 error." in faults
 
 
 def test_a_role_that_refuses(world: World, proxy: FaultProxy, collector: str, tmp_path: Path) -> None:

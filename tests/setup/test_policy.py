@@ -340,6 +340,14 @@ def test_a_region_says_its_partition() -> None:
     assert "arn:aws:" not in template
 
 
+def test_one_role_for_two_regions_is_refused() -> None:
+    things = [word for region in ("eu-west-1", "us-east-1") for word in ("--vpc", f"{HOME}/{region}/{VPC}")]
+    words = ("cloudwatch", "--account", HOME, "--region", "eu-west-1", *things)
+    assert run(*words).exit_code == 0
+    result = run(*words, "--role", "FlowLogs")
+    assert (result.exit_code, f"account {HOME} would get two roles called FlowLogs" in result.output) == (1, True)
+
+
 def test_two_roles_of_one_account_are_refused() -> None:
     roles = [word for name in ("One", "Other") for word in ("--role", f"arn:aws:iam::{ABROAD}:role/{name}")]
     result = run("policy", "--agent-identity", IDENTITY, "--input", "s3", *roles)

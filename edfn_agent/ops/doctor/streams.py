@@ -46,7 +46,8 @@ def stream(trials: Trials, stream: Stream, settings: StreamSettings, metrics: bo
     if stream.status and stream.status not in ("ACTIVE", "UPDATING"):
         yield Check("stream.active", WARNING, f"AWS says {stream.status}", *where, "wait until it is ACTIVE")
     elif stream.status:
-        text = f"{stream.status}, {stream.shards} open shards, kept {stream.retention_hours} h"
+        shards = "1 open shard" if stream.shards == 1 else f"{stream.shards} open shards"
+        text = f"{stream.status}, {shards}, kept {stream.retention_hours} h"
         yield Check("stream.active", OK, text, *where)
     target = Target(stream.account_id, stream.region, stream.arn)
     described = trials.call(target, "kinesis", "DescribeStream", {"Limit": 1, "StreamName": stream.name}, _NOTHING)

@@ -88,7 +88,9 @@ class Trials:
         """
         verdict = self._verdict(target, action, context or {})
         if verdict is None:
-            text = f"not tried ({why or 'it would change something'}), and IAM does not tell: {without} if it is denied"
+            text = (
+                f"not tried ({why or 'it would change something'}), and IAM does not tell; if it is denied, {without}"
+            )
             step = (
                 "allow iam:SimulatePrincipalPolicy if the doctor is to ask IAM (`edfn-agent setup policy --simulate`); "
                 f"without, compare the policy in force with what `{self.mending.whole_policy}` writes"
