@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
-LONGEST_FIRST = ("service", "kinesis", "packaging", "interop", "inventory", "demo", "setup", "inputs", "paths")
+LONGEST_FIRST = ("service", "kinesis", "soak", "packaging", "interop", "inventory", "demo", "setup", "inputs", "paths")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,8 +71,16 @@ class Disk:
             yield
         finally:
             _run("umount", "-l", str(self.mount))
+            self._until_let_go()
             subprocess.run(["e2fsck", "-fy", str(self._image)], check=False, capture_output=True)
             _run("mount", "-o", "loop", str(self._image), str(self.mount))
+
+    def _until_let_go(self) -> None:
+        """Nobody has a file of it open any more: before that, it would be mounted again as it was."""
+        end = time.monotonic() + 30
+        while subprocess.run(["losetup", "-j", str(self._image)], capture_output=True, check=False).stdout:
+            assert time.monotonic() < end, "the broken file system is still in use"
+            time.sleep(0.05)
 
 
 def _run(*command: str) -> None:
