@@ -289,7 +289,7 @@ class Plan:
         for account, name in roles:
             if roles.count((account, name)) > 1:
                 raise SetupError(
-                    f"account {account} would get two roles called {name}: leave the name to setup, which adds the region"
+                    f"account {account} would get two roles called {name}: leave the name to setup, which adds regions"
                 )
 
     @property
