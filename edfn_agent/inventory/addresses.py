@@ -7,12 +7,16 @@ nobody. The tables are made once; VPCs may have the same addresses.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Network, IPv6Network
 
 import numpy as np
 from numpy.typing import NDArray
 
-Owned = tuple[int, IPv4Address | IPv6Address, int]  # VPC, address, owner
+Owned = tuple[int, IPv4Network | IPv6Network, int]
+"""VPC, address or block, owner. Blocks are those that AWS delegates to an interface: /28, and /80 of IPv6."""
+
+_BLOCK6 = 80
+_BLOCK6_MASK = np.uint64(0xFFFF << 48)  # of the lower half
 
 Halves = NDArray[np.uint64]
 """IPv6 addresses as upper and lower 64 bits: shape (rows, 2)."""
@@ -88,7 +92,12 @@ class Owners4:
     """Owners of IPv4 addresses."""
 
     def __init__(self, owned: Iterable[Owned]) -> None:
-        found = {vpc << 32 | int(address): owner for vpc, address, owner in owned if address.version == 4}
+        found = {
+            vpc << 32 | int(address): owner
+            for vpc, network, owner in owned
+            if isinstance(network, IPv4Network)
+            for address in network
+        }
         self._table = KeyTable(np.array(list(found), np.uint64), np.array(list(found.values()), np.uint32))
 
     def find(self, vpc: NDArray[np.uint32], addresses: NDArray[np.uint32]) -> NDArray[np.uint32]:
@@ -99,13 +108,24 @@ class Owners6:
     """Owners of IPv6 addresses. Their key mixes VPC and address: of an inventory no two mix to one in practice."""
 
     def __init__(self, owned: Iterable[Owned]) -> None:
-        rows = [(vpc, *divmod(int(address), 1 << 64), owner) for vpc, address, owner in owned if address.version == 6]
-        vpc, upper, lower, owner = np.array(rows, np.uint64).reshape(-1, 4).T
-        keys, first = np.unique(self._mixed(vpc, upper, lower), return_index=True)
-        self._table = KeyTable(keys, owner[first].astype(np.uint32))
+        six = [(vpc, network, owner) for vpc, network, owner in owned if isinstance(network, IPv6Network)]
+        self._addresses = self._table([each for each in six if each[1].prefixlen != _BLOCK6])
+        blocks = [each for each in six if each[1].prefixlen == _BLOCK6]
+        self._blocks = self._table(blocks) if blocks else None
 
     def find(self, vpc: NDArray[np.uint32], addresses: Halves) -> NDArray[np.uint32]:
-        return self._table.find(self._mixed(vpc.astype(np.uint64), addresses[:, 0], addresses[:, 1]))
+        vpcs, upper, lower = vpc.astype(np.uint64), addresses[:, 0], addresses[:, 1]
+        found = self._addresses.find(self._mixed(vpcs, upper, lower))
+        if self._blocks is not None:
+            rows = np.flatnonzero(found == 0)
+            found[rows] = self._blocks.find(self._mixed(vpcs[rows], upper[rows], lower[rows] & _BLOCK6_MASK))
+        return found
+
+    def _table(self, owned: Iterable[tuple[int, IPv6Network, int]]) -> KeyTable:
+        rows = [(vpc, *divmod(int(network.network_address), 1 << 64), owner) for vpc, network, owner in owned]
+        vpc, upper, lower, owner = np.array(rows, np.uint64).reshape(-1, 4).T
+        keys, first = np.unique(self._mixed(vpc, upper, lower), return_index=True)
+        return KeyTable(keys, owner[first].astype(np.uint32))
 
     @staticmethod
     def _mixed(vpc: NDArray[np.uint64], upper: NDArray[np.uint64], lower: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -67,6 +67,13 @@ TRANSIT_GATEWAY_ROUTES = _ec2(
 PREFIX_LISTS = _ec2(
     "DescribePrefixLists", "prefix_lists", "info", "traffic to gateway endpoints (S3, DynamoDB) has no interface"
 )
+PREFIX_LIST_ENTRIES = _ec2(
+    "GetManagedPrefixListEntries",
+    "prefix_lists",
+    "info",
+    "routes to a customer-managed prefix list lead nowhere",
+    100,
+)
 
 REGIONS = Call("ec2", "DescribeRegions", "regions", "only the region of the first calls is looked at", "error")
 ALIASES = Call("iam", "ListAccountAliases", "accounts", "the account is shown without its alias", "info")
@@ -119,6 +126,7 @@ ALL: tuple[Call, ...] = (
     TRANSIT_GATEWAYS,
     TRANSIT_GATEWAY_ROUTES,
     PREFIX_LISTS,
+    PREFIX_LIST_ENTRIES,
     LOG_GROUPS,
     SUBSCRIPTIONS,
     DESTINATIONS,

@@ -13,6 +13,7 @@ from edfn_agent.enrich import Interface
 from edfn_agent.inventory import model
 from edfn_agent.inventory.exporters import UNATTRIBUTED, Exporter, Exporters
 from edfn_agent.inventory.sources import SourcePlan
+from edfn_agent.inventory.transit import beyond_transit_gateways
 
 Indexes = Callable[[Mapping[str, str]], Mapping[str, int]]
 """Interface keys with names -> their indexes, stable for ever (state.interfaces.allocate)."""
@@ -83,12 +84,19 @@ def interface_labels(snapshot: model.Snapshot) -> dict[str, str]:
     """What people call every interface there is, by key: ENIs by id, gateways by id and, where shared, VPC."""
     served = _names_of_things(snapshot)
     labels = {each.interface_id: _label(each, served) for each in snapshot.interfaces}
+    beyond = beyond_transit_gateways(snapshot)
+    peerings = {each.peering_id: each for each in snapshot.peerings}
     for table in snapshot.route_tables:
         for route in table.routes:
             key = gateway_key(route.target, table.vpc_id)
-            if key and key not in labels:
-                far = _far_vpc(snapshot, route.target, table.vpc_id)
-                labels[key] = f"to {far}" if far else served.get(route.target, "")
+            if not key or key in labels:
+                continue
+            far = _far_of_peering(snapshot, peerings.get(route.target), table.vpc_id)
+            if (route.target, table.vpc_id) in beyond:
+                resources = beyond[route.target, table.vpc_id].resources
+                # of several none is the name of the way there
+                far = resource_name(snapshot, *resources) if len(resources) == 1 else ""
+            labels[key] = f"to {far}" if far else served.get(route.target, "")
     for attachment in snapshot.transit_gateway_attachments:
         labels.setdefault(attachment.attachment_id, attachment.name or attachment.resource_id)
     return labels
@@ -121,11 +129,16 @@ def gateway_key(target: str, vpc_id: str) -> str:
     return f"{target} {vpc_id}" if target.startswith(("tgw-", "pcx-", "vgw-", "arn:")) else target
 
 
-def _far_vpc(snapshot: model.Snapshot, target: str, vpc_id: str) -> str:
+def _far_of_peering(snapshot: model.Snapshot, peering: model.Peering | None, vpc_id: str) -> str:
     """The name of the VPC behind a peering connection."""
-    peering = next((each for each in snapshot.peerings if each.peering_id == target), None)
     if peering is None:
         return ""
     far = peering.peer_vpc_id if peering.vpc_id == vpc_id else peering.vpc_id
-    known = snapshot.vpc_by_id.get(far)
-    return known.name if known is not None and known.name else "" if peering.name else far
+    name = resource_name(snapshot, far)
+    return "" if name == far and peering.name else name
+
+
+def resource_name(snapshot: model.Snapshot, id: str) -> str:
+    """The name of a VPC, where there is one; else the id of whatever it is."""
+    vpc = snapshot.vpc_by_id.get(id)
+    return vpc.name if vpc is not None and vpc.name else id

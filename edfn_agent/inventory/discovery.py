@@ -28,7 +28,9 @@ from edfn_agent.inventory.model import (
     Account,
     Finding,
     Interface,
+    PrefixList,
     Snapshot,
+    TransitGatewayAttachment,
     Vpc,
     carried_over,
     dropped_duplicates,
@@ -66,7 +68,8 @@ class _Run:
         self.last = last
         self.progress = progress
         self.asker = Asker(discovery.accounts, discovery.page_size)
-        self.found: dict[str, list[Any]] = {}
+        self.found: dict[str, list[Any]] = {}  # as their owners see them
+        self.shared: dict[str, list[Any]] = {}  # as others see them, who are told less
         self.vpcs_in: dict[Place, int] = {}
         self._lock = threading.Lock()
 
@@ -166,35 +169,51 @@ class _Run:
         answer = self.asker.ask(call, *place)
         member, read = rows.READERS[call.operation]
         found = read(answer.items(member), *place)
-        with self._lock:
-            self.found.setdefault(call.kind, []).extend(found)
-            if call is calls.VPCS:
-                self.vpcs_in[place] = len(found)
+        self._keep(call.kind, found, place[0])
+        if call is calls.VPCS:
+            self.vpcs_in[place] = len(found)
         # Pages are large and read by now.
         return Answer(problem=answer.problem)
 
+    def _keep(self, kind: str, found: Iterable[Any], asked: str) -> None:
+        """Rows that an account was answered with."""
+        with self._lock:
+            for row in found:
+                owner = row.tgw_owner if isinstance(row, TransitGatewayAttachment) else row.account_id
+                kept = self.found if owner == asked else self.shared
+                kept.setdefault(kind, []).append(row)
+
+    def _rows(self, kind: str) -> list[Any]:
+        return [*self.found.get(kind, ()), *self.shared.get(kind, ())]
+
     def _routes_beyond(self) -> None:
-        """Routes of transit gateways, by the accounts that own them, and AWS's prefix lists where a route names one."""
+        """Routes of transit gateways, by the accounts that own them, and the prefix lists that routes name."""
         tables = {
             (each.account_id, each.region, each.route_table_id)
-            for each in self.found.get("transit_gateway_attachments", ())
+            for each in self._rows("transit_gateway_attachments")
             if each.route_table_id and each.tgw_owner == each.account_id
         }
+        named: dict[Place, set[str]] = {}
+        for table in self._rows("route_tables"):
+            lists = {route.destination for route in table.routes if route.destination.startswith("pl-")}
+            if lists and self.accounts.alive(table.account_id):
+                named.setdefault((table.account_id, table.region), set()).update(lists)
         jobs: list[tuple[str, Callable[[], Any]]] = [
             (account, partial(self._transit_routes, account, region, table))
             for account, region, table in sorted(tables)
         ]
-        places = {
-            (table.account_id, table.region)
-            for table in self.found.get("route_tables", ())
-            if any(route.destination.startswith("pl-") for route in table.routes)
-        }
-        jobs += [
-            (place[0], partial(self._describe, calls.PREFIX_LISTS, place))
-            for place in sorted(places)
-            if self.accounts.alive(place[0])
-        ]
+        jobs += [(place[0], partial(self._prefix_lists, place, lists)) for place, lists in sorted(named.items())]
         self._side_by_side("routes", jobs)
+
+    def _prefix_lists(self, place: Place, named: set[str]) -> None:
+        """AWS's own lists, all of a region in one call; those of customers one by one."""
+        self._describe(calls.PREFIX_LISTS, place)
+        known = {each.prefix_list_id for each in self._rows("prefix_lists") if (each.account_id, each.region) == place}
+        for id in sorted(named - known):
+            answer = self.asker.ask(calls.PREFIX_LIST_ENTRIES, *place, id, PrefixListId=id)
+            if answer.problem is None:
+                cidrs = tuple(each["Cidr"] for each in answer.items("Entries"))
+                self._keep("prefix_lists", [PrefixList(id, *place, cidrs=cidrs)], place[0])
 
     def _transit_routes(self, account: str, region: str, table: str) -> None:
         answer = self.asker.ask(
@@ -206,28 +225,20 @@ class _Run:
             Filters=[{"Name": "state", "Values": ["active", "blackhole"]}],
         )
         found = rows.transit_gateway_routes(answer.items("Routes"), account, region, table)
-        with self._lock:
-            self.found.setdefault("transit_gateway_routes", []).extend(found)
+        self._keep("transit_gateway_routes", found, account)
 
     # ---- together
 
     def _collected(self, at: float) -> Snapshot:
-        found = self.found
+        found = {kind: self._rows(kind) for kind in {**self.found, **self.shared}}
         found["interfaces"] = rows.with_services(
             found.get("interfaces", ()), found.get("nat_gateways", ()), found.get("endpoints", ())
         )
-        found["vpcs"] = [*found.get("vpcs", ()), *self._vpcs_by_hearsay()]
+        found["transit_gateway_attachments"] = rows.with_names_of_all(found.get("transit_gateway_attachments", ()))
+        vpcs = found.get("vpcs", [])
+        found["vpcs"] = [*vpcs, *_vpcs_by_hearsay(vpcs, found["interfaces"])]
         kinds: dict[str, Any] = {kind: dropped_duplicates(found[kind]) for kind in found}
         return Snapshot(at=at, **kinds)
-
-    def _vpcs_by_hearsay(self) -> Iterable[Vpc]:
-        """VPCs that only their interfaces name, because DescribeVpcs is not allowed or AWS is a moment behind."""
-        known = {each.vpc_id for each in self.found.get("vpcs", ())}
-        named: dict[str, Interface] = {}
-        for each in self.found["interfaces"]:
-            if each.vpc_id and each.vpc_id not in known:
-                named.setdefault(each.vpc_id, each)
-        return [Vpc(id, each.account_id, each.region) for id, each in named.items()]
 
     def _failed(self, listed: Iterable[Account], regions: dict[str, list[str]]) -> set[tuple[str, str, str]]:
         """Whose rows of the last snapshot are kept: what failed, but not what a policy denies."""
@@ -272,3 +283,13 @@ class _Run:
 
     def _along(self, what: str, jobs: Sequence[tuple[str, Callable[[], T]]]) -> list[T]:
         return self._side_by_side(what, jobs)
+
+
+def _vpcs_by_hearsay(known: Iterable[Vpc], interfaces: Iterable[Interface]) -> Iterable[Vpc]:
+    """VPCs that only their interfaces name, because DescribeVpcs is not allowed or AWS is a moment behind."""
+    ids = {each.vpc_id for each in known}
+    named: dict[str, Interface] = {}
+    for each in interfaces:
+        if each.vpc_id and each.vpc_id not in ids:
+            named.setdefault(each.vpc_id, each)
+    return [Vpc(id, each.account_id, each.region) for id, each in named.items()]

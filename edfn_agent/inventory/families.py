@@ -53,9 +53,9 @@ class Four:
         self._vpc_of_place = vpc_of_place
         by_octet = np.stack([each.blocks4(8) for each in routes])
         octets: dict[int, set[int]] = {}
-        for vpc, address, _ in owned:
-            if address.version == 4:
-                octets.setdefault(vpc, set()).add(int(address) >> 24)
+        for vpc, network, _ in owned:
+            if network.version == 4:
+                octets.setdefault(vpc, set()).add(int(network.network_address) >> 24)
         for place, vpc in enumerate(vpc_of_place.tolist()):
             by_octet[place, list(octets.get(vpc, ()))] = VARIES
         # "this network" (RFC 1122, section 3.2.1.3) is behind nothing; an address that is absent is 0

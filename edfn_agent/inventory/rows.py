@@ -245,6 +245,13 @@ def transit_gateway_attachments(items: Iterable[Item], account: str, region: str
     ]
 
 
+def with_names_of_all(attachments: Iterable[TransitGatewayAttachment]) -> list[TransitGatewayAttachment]:
+    """A Name tag is shown to the account that wrote it, the route table to the owner of the gateway."""
+    found = list(attachments)
+    names = {each.attachment_id: each.name for each in reversed(found) if each.name}
+    return [replace(each, name=names.get(each.attachment_id, "")) for each in found]
+
+
 def transit_gateway_routes(
     items: Iterable[Item], account: str, region: str, route_table_id: str
 ) -> list[TransitGatewayRoute]:

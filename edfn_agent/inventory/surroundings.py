@@ -8,7 +8,7 @@ new objects.
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from ipaddress import ip_network
 from typing import NamedTuple
 
 import numpy as np
@@ -18,9 +18,10 @@ from edfn_agent.enrich import EGRESS, NO_ADDRESS, UNKNOWN_DIRECTION, Around, Slo
 from edfn_agent.formats.batch import AddressColumn, Dictionary, FlowBatch, StringColumn
 from edfn_agent.inventory import model
 from edfn_agent.inventory.addresses import Owned
-from edfn_agent.inventory.directory import InventoryDirectory, gateway_key
+from edfn_agent.inventory.directory import InventoryDirectory, gateway_key, resource_name
 from edfn_agent.inventory.families import Addresses, Family, Four, Six
 from edfn_agent.inventory.prefixes import PrefixTable
+from edfn_agent.inventory.transit import Network, beyond_transit_gateways
 
 
 class _Attributes(NamedTuple):
@@ -82,7 +83,9 @@ class InventorySurroundings:
         """Make the tables: of addresses, of routes, and what is known of each interface."""
         self._slots = slots
         self._attributes = _Names()
-        self._published: dict[tuple[int, int], int] = {}
+        self._variants: dict[tuple[int, _Attributes], int] = {}
+        self._lists = {each.prefix_list_id: each.cidrs for each in self._snapshot.prefix_lists}
+        self._beyond = beyond_transit_gateways(self._snapshot)
         places: dict[tuple[str, str], int] = {("", ""): 0}
         vpcs: dict[str, int] = {"": 0}
         vpc_of_place = [0]
@@ -99,10 +102,10 @@ class InventorySurroundings:
                 tables.append(table)
                 vpc_of_place.append(vpc)
             # not the public ones: a flow to such an address leaves by the internet gateway, as the routes say
-            addresses = [ip_address(text) for text in interface.addresses]
-            primary = next((int(each) for each in addresses if each.version == 4), NO_ADDRESS)
+            addresses = [ip_network(text) for text in interface.addresses]
+            primary = next((int(each[0]) for each in addresses if each.version == 4), NO_ADDRESS)
             slot = slots.of(self._directory.interface(interface.interface_id), primary, place)
-            owned += [(vpc, address, slot) for address in addresses]
+            owned += [(vpc, network, slot) for network in (*addresses, *map(ip_network, interface.prefixes))]
             if self._names:
                 self._attributes.add(slot, self._attributes_of(interface))
         routes = [self._routes(table) for table in tables]
@@ -128,15 +131,36 @@ class InventorySurroundings:
         """The routes of a table, each with the slot of its target."""
         if table is None:
             return PrefixTable([])
-        lists = {each.prefix_list_id: each.cidrs for each in self._snapshot.prefix_lists}
-        prefixes: list[tuple[str, int]] = []
+        targets: dict[Network, str] = {}
         for route in table.routes:
-            key = gateway_key(route.target, table.vpc_id)
-            slot = self._slots.of(self._directory.interface(key)) if key else 0
             listed = route.destination.startswith("pl-")
-            destinations = lists.get(route.destination, ()) if listed else (route.destination,)
-            prefixes.extend((cidr, slot) for cidr in destinations)
+            for cidr in self._lists.get(route.destination, ()) if listed else (route.destination,):
+                targets.setdefault(ip_network(cidr, strict=False), route.target)
+        prefixes: list[tuple[Network, int]] = []
+        for network, target in targets.items():
+            key = gateway_key(target, table.vpc_id)
+            slot = self._slots.of(self._directory.interface(key)) if key else 0
+            beyond = self._beyond.get((target, table.vpc_id)) if self._names else None
+            if beyond is not None:
+                # of two equal prefixes the first counts
+                prefixes.extend(
+                    (part, self._variant(slot, self._far(resource)))
+                    for part, resource in beyond.parts(network, targets)
+                )
+            prefixes.append((network, slot))
         return PrefixTable(prefixes)
+
+    def _far(self, resource: str) -> _Attributes:
+        vpc = self._snapshot.vpc_by_id.get(resource)
+        return _Attributes(resource_name(self._snapshot, resource), vpc.region if vpc is not None else "")
+
+    def _variant(self, gateway: int, attributes: _Attributes) -> int:
+        """A slot for what lies behind a gateway where more is known of that than of the rest."""
+        slot = self._variants.get((gateway, attributes))
+        if slot is None:
+            slot = self._variants[gateway, attributes] = self._slots.another(self._slots.interfaces[gateway])
+            self._attributes.add(slot, attributes)
+        return slot
 
     # -- looking
 
@@ -208,16 +232,11 @@ class InventorySurroundings:
         rows = np.flatnonzero(published)
         rows = rows[family.owner(place[rows], addresses[rows]) == 0]
         pairs, which = np.unique(far[rows].astype(np.uint64) << np.uint64(32) | published[rows], return_inverse=True)
-        slots = [self._publisher(pair >> 32, pair & 0xFFFFFFFF) for pair in pairs.tolist()]
+        slots = []
+        for pair in pairs.tolist():
+            service, region = self._service_names[pair & 0xFFFFFFFF]
+            slots.append(self._variant(pair >> 32, _Attributes(region=region, service=service)))
         far[rows] = np.array(slots, np.uint32)[which]
-
-    def _publisher(self, gateway: int, published: int) -> int:
-        slot = self._published.get((gateway, published))
-        if slot is None:
-            service, region = self._service_names[published]
-            slot = self._published[gateway, published] = self._slots.another(self._slots.interfaces[gateway])
-            self._attributes.add(slot, _Attributes(region=region, service=service))
-        return slot
 
     def _extras(
         self, own: NDArray[np.uint32], far: NDArray[np.uint32], direction: NDArray[np.uint8]

@@ -65,18 +65,25 @@ def _direction(own: Interface | None, row: Row) -> int:
         return {"ingress": INGRESS, "egress": EGRESS}.get(row.direction, UNKNOWN_DIRECTION)
     if own is None:
         return UNKNOWN_DIRECTION
-    for addresses in ([each for each in own.addresses if "." in each][:1], own.addresses):
-        leaves = row.source is not None and str(row.source) in addresses
-        arrives = row.destination is not None and str(row.destination) in addresses
+    primary = next((each for each in own.addresses if "." in each), None)
+    ends = (row.source, row.destination)
+    for leaves, arrives in (
+        [str(end) == primary for end in ends],
+        [end is not None and _owns(own, end) for end in ends],
+    ):
         if leaves != arrives:
             return EGRESS if leaves else INGRESS
     return UNKNOWN_DIRECTION
 
 
+def _owns(interface: Interface, address: Address) -> bool:
+    return str(address) in interface.addresses or any(address in ip_network(each) for each in interface.prefixes)
+
+
 def _behind(snapshot: Snapshot, own: Interface, address: Address) -> str:
     """The key of the interface of the VPC that owns the address, else of what the longest matching route leads to."""
     for each in snapshot.interfaces:
-        if each.vpc_id == own.vpc_id and str(address) in each.addresses:
+        if each.vpc_id == own.vpc_id and _owns(each, address):
             return each.interface_id
     tables = [each for each in snapshot.route_tables if each.vpc_id == own.vpc_id]
     table = next((each for each in tables if own.subnet_id in each.subnet_ids), None)

@@ -46,9 +46,20 @@ class World:
                 id = f"eni-{len(interfaces):04x}"
                 count = self.rng.randrange(4)
                 addresses, free = tuple(sorted(free[:count], key=lambda each: ":" in each)), free[count:]
+                blocks = (f"10.0.64.{len(interfaces) * 16 % 256}/28", f"2001:db8:0:{len(interfaces)}:4000::/80")
+                prefixes = tuple(self.rng.sample(blocks, self.rng.randrange(3)))
                 subnet = f"subnet-{self.rng.randrange(3)}{vpc[-2:]}"
                 interfaces.append(
-                    Interface(id, vpc, subnet, **where, name=f"name of {id}", addresses=addresses, zone=f"z{len(id)}")
+                    Interface(
+                        id,
+                        vpc,
+                        subnet,
+                        **where,
+                        name=f"name of {id}",
+                        addresses=addresses,
+                        prefixes=prefixes,
+                        zone=f"z{len(interfaces)}",
+                    )
                 )
             for n in range(self.rng.randrange(4)):
                 subnets = (f"subnet-{n}{vpc[-2:]}",) if n else ()
@@ -86,6 +97,12 @@ class World:
         return IPv4Address(self.rng.randrange(1, 0xE0000000))
 
     def address(self, family: int) -> IPv4Address | IPv6Address:
+        if self.rng.random() < 0.2:
+            delegated = [ip_network(each) for interface in self.snapshot.interfaces for each in interface.prefixes]
+            fitting = [each for each in delegated if each.version == family]
+            if fitting:
+                block = self.rng.choice(fitting)
+                return block[self.rng.randrange(block.num_addresses)]
         if family == 6:
             return self.inside6(self.rng.randrange(20)) + self.rng.randrange(2)
         return (

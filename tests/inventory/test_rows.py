@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from botocore import xform_name
 
 from edfn_agent.inventory import rows
-from edfn_agent.inventory.accounts import Accounts, AwsSettings
-from edfn_agent.inventory.asking import Asker
+from edfn_agent.inventory.accounts import Accounts, AwsSettings, _Living
+from edfn_agent.inventory.asking import Asker, findings_of
 from edfn_agent.inventory.calls import FLOW_LOGS, NETWORK, TRANSIT_GATEWAY_ROUTES, TRANSIT_GATEWAYS, Call
-from edfn_agent.inventory.model import Route
+from edfn_agent.inventory.discovery import Discovery, _Run
+from edfn_agent.inventory.model import Account, Route, RouteTable, TransitGatewayAttachment
 
 HERE = ("111111111111", "us-east-1")
 
@@ -290,3 +292,93 @@ def test_cidrs_that_are_being_taken_away_do_not_count() -> None:
         ("10.0.0.0/16", "10.1.0.0/16"),
         ("2001:db8::/56",),
     )
+
+
+# ---- routes of transit gateways and prefix lists
+
+
+def attachment(id: str, owner: str, account: str = HERE[0], name: str = "") -> TransitGatewayAttachment:
+    return TransitGatewayAttachment(
+        id, "tgw-1", account, HERE[1], name, "vpc", f"vpc-{id[-1]}", tgw_owner=owner, route_table_id="tgw-rtb-1"
+    )
+
+
+def beyond(
+    stubber_: Callable[[Any], None], *attachments: TransitGatewayAttachment, routes: Sequence[Route] = ()
+) -> Any:
+    """(snapshot, findings) of the calls that follow from attachments and routes."""
+    with stubbed() as (asker, stubber):
+        stubber_(stubber)
+        asker.accounts._living[HERE[0]] = _Living(Account(HERE[0], "", "default", "ok"), None, HERE[1])
+        run = _Run(Discovery(asker.accounts), None, lambda what, done, of: None)
+        # one after the other, as a stubber wants them
+        run._side_by_side = lambda what, jobs: [job() for _, job in jobs]  # type: ignore[method-assign]
+        for each in attachments:
+            run._keep("transit_gateway_attachments", [each], each.account_id)
+        run._keep("route_tables", [RouteTable("rtb-1", "vpc-1", *HERE, routes=tuple(routes))], HERE[0])
+        run._routes_beyond()
+    return run._collected(1.0), findings_of(run.asker)
+
+
+def test_the_owner_of_a_transit_gateway_asks_for_its_routes_once_per_table() -> None:
+    def answers(stubber: Any) -> None:
+        page = {"Routes": [{"DestinationCidrBlock": "10.2.0.0/16", "State": "active"}]}
+        stubber.add_response("search_transit_gateway_routes", page)
+
+    snapshot, findings = beyond(answers, attachment("tgw-attach-1", HERE[0]), attachment("tgw-attach-2", HERE[0]))
+    assert [(each.route_table_id, each.cidr) for each in snapshot.transit_gateway_routes] == [
+        ("tgw-rtb-1", "10.2.0.0/16")
+    ]
+    assert findings == []
+
+
+def test_who_is_only_attached_does_not_ask() -> None:
+    snapshot, findings = beyond(lambda stubber: None, attachment("tgw-attach-1", "222222222222"))
+    assert (snapshot.transit_gateway_routes, findings) == ((), [])
+
+
+def test_without_the_permission_the_finding_names_it_and_the_rest_goes_on() -> None:
+    def answers(stubber: Any) -> None:
+        stubber.add_client_error("search_transit_gateway_routes", "UnauthorizedOperation", "no", 403)
+        stubber.add_response(
+            "describe_prefix_lists", {"PrefixLists": [{"PrefixListId": "pl-1", "Cidrs": ["192.0.2.0/24"]}]}
+        )
+
+    snapshot, (finding,) = beyond(answers, attachment("tgw-attach-1", HERE[0]), routes=[Route("pl-1", "vpce-1")])
+    assert (finding.severity, finding.account_id, finding.region) == ("warning", *HERE)
+    assert finding.problem.startswith("ec2:SearchTransitGatewayRoutes is not allowed: ")
+    assert finding.next_step.startswith("allow ec2:SearchTransitGatewayRoutes")
+    assert [each.cidrs for each in snapshot.prefix_lists] == [("192.0.2.0/24",)]
+    assert [each.attachment_id for each in snapshot.transit_gateway_attachments] == ["tgw-attach-1"]
+
+
+def test_prefix_lists_of_customers_are_asked_for_entry_by_entry() -> None:
+    def answers(stubber: Any) -> None:
+        stubber.add_response(
+            "describe_prefix_lists", {"PrefixLists": [{"PrefixListId": "pl-1", "Cidrs": ["192.0.2.0/24"]}]}
+        )
+        for n, cidr in enumerate(("10.8.0.0/16", "2001:db8::/48")):
+            wanted = {"PrefixListId": "pl-2", "MaxResults": 100, **({"NextToken": "1"} if n else {})}
+            page: dict[str, Any] = {"Entries": [{"Cidr": cidr, "Description": "an office"}]}
+            stubber.add_response("get_managed_prefix_list_entries", page | ({} if n else {"NextToken": "1"}), wanted)
+        stubber.add_client_error("get_managed_prefix_list_entries", "UnauthorizedOperation", "no", 403)
+
+    routes = [Route("pl-1", "vpce-1"), Route("pl-2", "tgw-1"), Route("pl-3", "tgw-1")]
+    snapshot, (finding,) = beyond(answers, routes=routes)
+    assert {each.prefix_list_id: each.cidrs for each in snapshot.prefix_lists} == {
+        "pl-1": ("192.0.2.0/24",),
+        "pl-2": ("10.8.0.0/16", "2001:db8::/48"),
+    }
+    assert (finding.severity, finding.subject) == ("info", "pl-3")
+    assert finding.problem.startswith("ec2:GetManagedPrefixListEntries is not allowed: ")
+
+
+def test_an_attachment_has_its_name_from_one_account_and_its_routes_from_the_other() -> None:
+    participant = replace(attachment("tgw-attach-1", HERE[0], "222222222222", name="to-prod"), route_table_id="")
+    snapshot, _ = beyond(
+        lambda stubber: stubber.add_response("search_transit_gateway_routes", {"Routes": []}),
+        participant,
+        attachment("tgw-attach-1", HERE[0]),
+    )
+    (found,) = snapshot.transit_gateway_attachments
+    assert (found.name, found.account_id, found.route_table_id) == ("to-prod", HERE[0], "tgw-rtb-1")
