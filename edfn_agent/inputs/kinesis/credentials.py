@@ -14,7 +14,8 @@ import secrets
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+from socketserver import ThreadingTCPServer
 
 from edfn_agent.inputs.kinesis.stream import Keys
 
@@ -30,7 +31,7 @@ class CredentialServer:
     def __init__(self) -> None:
         self._sources: dict[str, tuple[str, str, Callable[[], Keys]]] = {}
         self._failed: set[str] = set()
-        self._http: ThreadingHTTPServer | None = None
+        self._http: ThreadingTCPServer | None = None
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -49,7 +50,8 @@ class CredentialServer:
             def log_message(self, format: str, *args: object) -> None:
                 pass
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        # no HTTPServer: it asks the DNS for its own name, ten seconds where no DNS answers
+        self._http = ThreadingTCPServer(("127.0.0.1", 0), Handler)
         self._http.daemon_threads = True
         self._thread = threading.Thread(target=self._http.serve_forever, name="kinesis-credentials", daemon=True)
         self._thread.start()
