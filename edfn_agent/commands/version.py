@@ -11,7 +11,7 @@ from edfn_agent import __version__
 
 _LIBRARIES = (
     *("numpy", "isal", "boto3", "botocore", "pydantic", "APScheduler", "structlog", "prometheus-client"),
-    *("pyarrow", "scapy", "amazon-kclpy", "moto"),
+    *("pyarrow", "scapy", "moto"),
 )
 
 
