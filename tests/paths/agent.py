@@ -26,7 +26,7 @@ from .shapes import Record
 PATIENCE = 40.0
 """Seconds before what does not come is said to be missing."""
 
-SERVICES = ("ec2", "sts", "s3", "sqs", "logs", "iam", "kinesis", "firehose", "sns", "events")
+SERVICES = ("ec2", "sts", "s3", "sqs", "logs", "iam", "kinesis", "firehose", "sns", "events", "dynamodb", "kms")
 
 
 def until(condition: Callable[[], Any], what: Callable[[], object] = lambda: "", seconds: float = PATIENCE) -> Any:
@@ -127,7 +127,7 @@ class Agent:
             "inputs": inputs,
             "state_directory": str(folder / "state"),
             "http": {"listen": f"127.0.0.1:{port}"},
-            "shutdown_timeout": "10s",
+            "shutdown_timeout": "15s",
         }
         self.path.write_text(yaml.safe_dump(configuration))
 
@@ -166,6 +166,12 @@ class Agent:
             self.command("run-now", "--json"), env=environ, capture_output=True, text=True, timeout=60
         )
         return done.returncode, json.loads(done.stdout)
+
+    def doctor(self) -> tuple[int, list[dict[str, Any]]]:
+        environ = {**os.environ, **self.environ}
+        command = self.command("doctor", "--json")
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
+        return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
 
     def metric(self, name: str, *labels: str) -> float:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as answer:

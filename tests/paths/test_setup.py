@@ -281,6 +281,18 @@ def test_run_now_finds_the_same_by_itself(made: Made, tmp_path: Path, collector:
     assert status == 0
 
 
+def test_the_doctor_finds_nothing_wrong(made: Made, tmp_path: Path, collector: Collector) -> None:
+    idle = [{"log-status": "NODATA"}.get(name, "-") for name in made.flow_log(made.vpcs["cloudwatch"])[1].names]
+    made.cloud.log(HUB, "/setup/api", "eni-idle-all", [" ".join(idle)])
+    status, found = agent(made, tmp_path, collector, made.inputs).doctor()
+    assert [each for each in found if each["status"] in ("error", "warning")] == []
+    assert status == 0
+    keys = {each["id"]: each["status"] for each in found if each["id"].startswith("key.")}
+    assert keys == {"key.state": "ok", "key.policy": "ok"}
+    names = {each["id"] for each in found if each["status"] == "ok"}
+    assert {"bucket.policy", "queue.policy", "queue.dead-letters", "stream.active", "firehose.stream"} <= names
+
+
 def test_what_is_delivered_is_exported(made: Made, tmp_path: Path, collector: Collector) -> None:
     """With the configuration that setup printed."""
     inputs = {**made.inputs, "cloudwatch_logs": {**made.inputs["cloudwatch_logs"], "interval": "1s"}}

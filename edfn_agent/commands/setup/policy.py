@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     envvar="EDFN_AGENT_CONFIG",
     show_envvar=True,
-    help="The configuration that it is for: inputs, roles, what was discovered.",
+    help="The configuration that it is for: inputs, roles, and what they list.",
 )
 @click.option("--name", default="EdfnAgentPolicy", show_default=True, help="The name of the policy.")
 @click.option("--account", metavar="ID", help="The agent's own account, when no identity says it.")
