@@ -9,7 +9,6 @@ and needs it nowhere), the clock, what was sent before; see `exporting`.
 from __future__ import annotations
 
 import struct
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
@@ -30,6 +29,9 @@ _HEADERS = np.dtype(  # both headers of a message with one set
         *(("set_id", ">u2"), ("set_length", ">u2")),
     ]
 )
+
+
+_ZERO = np.zeros(1, np.int64)
 
 
 class Messages:
@@ -216,32 +218,27 @@ class _Packer:
     def variable_run(self, run: Records) -> None:
         if run.ends is None or not run.count:
             return
-        set_id, count, octets, ends = run.template.id, run.count, run.octets.data, run.ends.data
-        shortest = run.template.min_record_length
-
-        def fitting(done: int, begin: int, room: int) -> int:
-            # No more than `room // shortest` records can fit, so the search need not look further.
-            return bisect_right(ends, begin + room, done, min(count, done + max(0, room) // shortest))
-
-        done = fitting(0, 0, self.room(set_id))
-        begin = ends[done - 1] if done else 0
+        set_id, count, octets, ends = run.template.id, run.count, run.octets.data, run.ends
+        done = int(np.searchsorted(ends, self.room(set_id), "right"))
         if done:
-            self.put(set_id, octets[:begin], done)
+            self.put(set_id, octets[: int(ends[done - 1])], done)
         if done == count:
             return
         self.close_message()
-        room = self.limit - 20
-        # Where each message ends, first counted in records and then in octets of the run.
-        cuts, borders = [done], [begin]
+        # Up to which record a message takes that begins with this one: for all at once, as a search for each message
+        # would be Python for each.
+        starts = np.concatenate((_ZERO, ends[:-1]))
+        following = np.searchsorted(ends, starts + (self.limit - 20), "right").tolist()
+        cuts = [done]  # where each message ends, counted in records
         while done < count:
-            upto = fitting(done, begin, room)
+            upto = following[done]
             if upto == done:
-                raise _too_long(run, ends[done] - begin, self.limit)
-            done, begin = upto, ends[upto - 1]
+                raise _too_long(run, int(ends[done] - starts[done]), self.limit)
+            done = upto
             cuts.append(done)
-            borders.append(begin)
-        self.unequal_messages(run, cuts[:-1], borders[:-1])
-        self.put(set_id, octets[borders[-2] :], count - cuts[-2])
+        borders = starts[cuts[:-1]].tolist()  # and in octets of the run
+        self.unequal_messages(run, cuts[:-1], borders)
+        self.put(set_id, octets[borders[-1] :], count - cuts[-2])
 
     def unequal_messages(self, run: Records, cuts: list[int], borders: list[int]) -> None:
         """Full messages of one run, each with the records up to the next cut and the octets up to the next border."""

@@ -1,12 +1,16 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""Columns to records of fixed length, in network order: the compiled half of `rows.py`.
+"""Columns to records, in network order: the compiled half of `rows.py`.
 
-In: for each field a column of unsigned integers (or rows of 16 octets), its place in the record, and the rows that are
-wanted in their order. Out: the octets of the records. One block of records at a time, so that what is written stays in
-the first-level cache while one column after the other is put into it. Never: checks of values; they fit.
+In: for each field of fixed length a column of unsigned integers (or rows of 16 octets) and its place in the record; for
+each string the distinct values and which of them each row has; and the rows that are wanted in their order. Out: the
+octets of the records. One block of records at a time, so that what is written stays in the first-level cache while one
+column after the other is put into it. Never: checks of values; they fit.
 """
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint32_t
+from libc.string cimport memcpy
+
+import numpy as np
 
 cdef extern from *:
     """
@@ -55,7 +59,19 @@ cdef extern from *:
         }
         return 0;
     }
+
+    /* A short value as two blocks of a known size: what is too much is overwritten by what comes next. */
+    static inline void lay_value(char *dst, const char *src, int64_t size) {
+        char a[16], b[16];
+        if (size <= 32) {
+            memcpy(a, src, 16);
+            memcpy(b, src + 16, 16);
+            memcpy(dst, a, 16);
+            memcpy(dst + 16, b, 16);
+        } else memcpy(dst, src, (size_t)size);
+    }
     """
+    void lay_value(char *dst, const char *src, int64_t size) nogil
     int lay_column(const char *src, int s, char *dst, int d, const int64_t *order, int64_t n, int64_t stride) nogil
 
 DEF BLOCK = 256
@@ -106,3 +122,67 @@ def lay_out(unsigned char[::1] out, int64_t stride, const int64_t[::1] order, li
             first += some
     if not good:
         raise ValueError(f"a column of {sizes[k]} octets cannot become a field of {lengths[k]}")
+
+
+SLACK = 32
+"""Octets behind the values of a string column, so that a short one can be copied in blocks."""
+
+
+def lay_out_variable(const unsigned char[::1] fixed, int64_t stride, const int64_t[::1] order, list columns):
+    """Records with strings at their end: (octets, end of each record).
+
+    `fixed`: the fields of fixed length of `len(order)` records, of `stride` octets each. `columns`: (codes, a value for
+    each row; starts, of each value and the end of the last; octets of all values as on the wire, and SLACK more).
+    """
+    cdef const uint32_t *codes[MOST]
+    cdef const int64_t *starts[MOST]
+    cdef const char *octets[MOST]
+    cdef int64_t distinct[MOST]
+    cdef const uint32_t[::1] some_codes
+    cdef const int64_t[::1] some_starts
+    cdef const unsigned char[::1] some_octets
+    cdef int64_t n = order.shape[0], rows = -1, i, row, size, code, at = 0, length
+    cdef int count = len(columns), k
+    cdef char *to
+    if count > MOST:
+        raise ValueError(f"{count} columns, more than {MOST}")
+    if fixed.shape[0] != n * stride:
+        raise ValueError(f"{fixed.shape[0]} octets are not {n} records of {stride}")
+    kept = []
+    for k in range(count):
+        some_codes, some_starts, some_octets = columns[k]
+        kept.append((some_codes, some_starts, some_octets))
+        if some_starts.shape[0] < 2 or some_octets.shape[0] < some_starts[some_starts.shape[0] - 1] + SLACK:
+            raise ValueError("a string column without values, or without room behind them")
+        codes[k], starts[k], octets[k] = &some_codes[0], &some_starts[0], <const char *>&some_octets[0]
+        distinct[k] = some_starts.shape[0] - 1
+        if rows < 0 or some_codes.shape[0] < rows:
+            rows = some_codes.shape[0]
+    made_ends = np.empty(n, np.int64)
+    cdef int64_t[::1] ends = made_ends
+    for i in range(n):
+        row = order[i]
+        if not 0 <= row < rows:
+            raise IndexError(f"row {row} of {rows}")
+        at += stride
+        for k in range(count):
+            code = codes[k][row]
+            if code >= distinct[k]:
+                raise IndexError(f"value {code} of {distinct[k]}")
+            at += starts[k][code + 1] - starts[k][code]
+        ends[i] = at
+    made = np.empty(at + SLACK, np.uint8)
+    cdef unsigned char[::1] out = made
+    with nogil:
+        to = <char *>&out[0]
+        for i in range(n):
+            row = order[i]
+            memcpy(to, &fixed[i * stride], <size_t>stride)
+            to += stride
+            for k in range(count):
+                code = codes[k][row]
+                length = starts[k][code]
+                size = starts[k][code + 1] - length
+                lay_value(to, octets[k] + length, size)
+                to += size
+    return made[:at], made_ends

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import re
 import weakref
-from collections.abc import Callable, Mapping
+from array import array
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,11 +43,11 @@ FIRST_TEMPLATE = 300  # 256 to 299 are the options templates of exporting.py
 _MAY_BE_ABSENT = ("srcport", "dstport", "protocol", "bytes", "packets", "start", "end")
 """Integers that a template does without where a row has `-` for them. tcp-flags is 0 then, as AWS means it."""
 
-_compiled: Callable[..., None] | None
+_lay: Any
 try:
-    from edfn_agent.export._lay import lay_out as _compiled
+    from edfn_agent.export import _lay
 except ImportError:  # no compiler where it was installed: NumPy does the same, a column at a time over all rows
-    _compiled = None
+    _lay = None
 
 _VARIABLE = 65535
 
@@ -71,6 +73,7 @@ class _Plan:
     template: Template
     standard: tuple[str, ...]  # element names
     enterprise: tuple[EnterpriseElement, ...]
+    fixed: np.dtype[Any]  # of the fields of fixed length, which come first
 
 
 class RecordMaker:
@@ -155,36 +158,56 @@ class RecordMaker:
         template = self._ids.get(signature)
         if template is None:
             template = self._ids[signature] = Template(FIRST_TEMPLATE + len(self._ids), every)
-        return _Plan(template, tuple(f.element.name for f in fields), tuple(enterprise))
+        fixed = [(name, field) for name, field in zip(template.names, every, strict=True) if not field.is_variable]
+        dtype = np.dtype([(name, field.dtype) for name, field in fixed])
+        return _Plan(template, tuple(f.element.name for f in fields), tuple(enterprise), dtype)
 
     def _records(self, columns: _Columns, plan: _Plan, rows: NDArray[np.intp] | None, total: int) -> Records:
+        fixed = lay_out(plan.fixed, columns.fixed(plan), rows, total)
         if plan.template.record_length is not None:
-            return Records(plan.template, lay_out(plan.template, columns.fixed(plan), rows, total))
-        fixed = {
-            name: values if rows is None else values.take(rows, axis=0) for name, values in columns.fixed(plan).items()
-        }
-        variable = {row.name: columns.text(row, rows) for row in plan.enterprise if row.length == _VARIABLE}
-        return plan.template.records({**fixed, **variable}, total)
+            return Records(plan.template, fixed)
+        texts = [columns.text(row) for row in plan.enterprise if row.length == _VARIABLE]
+        return lay_out_variable(plan.template, fixed, texts, rows)
 
 
 def lay_out(
-    template: Template, columns: Mapping[str, Array], rows: NDArray[np.intp] | None, total: int
+    dtype: np.dtype[Any], columns: Mapping[str, Array], rows: NDArray[np.intp] | None, total: int
 ) -> NDArray[np.void]:
-    """Records of fixed length from columns: the wanted rows, in their order, in network order."""
-    octets = np.empty(total, template.dtype)
-    if _compiled is None:
+    """Fields of fixed length from columns: the wanted rows, in their order, in network order."""
+    octets = np.empty(total, dtype)
+    if _lay is None:
         for name, values in columns.items():
             octets[name] = values if rows is None else values.take(rows, axis=0)
         return octets
     order = np.arange(total) if rows is None else rows
     fields = []
     for name, values in columns.items():
-        place, offset = template.dtype.fields[name][:2]  # type: ignore[index]
+        place, offset = dtype.fields[name][:2]  # type: ignore[index]
         flat = np.ascontiguousarray(values)
         size = flat.itemsize if flat.ndim == 1 else flat.shape[1]
         fields.append((flat.view(np.uint8).reshape(-1), size, offset, place.itemsize))
-    _compiled(octets.view(np.uint8), template.dtype.itemsize, order.astype(np.int64, copy=False), fields)
+    _lay.lay_out(octets.view(np.uint8), dtype.itemsize, order.astype(np.int64, copy=False), fields)
     return octets
+
+
+def lay_out_variable(
+    template: Template,
+    fixed: NDArray[np.void],
+    texts: Sequence[tuple[NDArray[np.uint32], Values]],
+    rows: NDArray[np.intp] | None,
+) -> Records:
+    """Records with strings behind their fixed fields, which are in the order of `rows`; the strings are not yet."""
+    if _lay is None:
+        columns: dict[str, Any] = {name: fixed[name] for name in fixed.dtype.names or ()}
+        for name, (codes, values) in zip(template.names[len(columns) :], texts, strict=True):
+            columns[name] = VariableColumn(codes if rows is None else codes.take(rows), values.values)
+        return template.records(columns, len(fixed))
+    order = np.arange(len(fixed)) if rows is None else rows
+    strings = [(np.ascontiguousarray(codes, np.uint32), *values.on_the_wire()) for codes, values in texts]
+    octets, ends = _lay.lay_out_variable(
+        fixed.view(np.uint8), fixed.dtype.itemsize, order.astype(np.int64, copy=False), strings
+    )
+    return Records(template, octets, ends)
 
 
 class _Columns:
@@ -265,13 +288,13 @@ class _Columns:
             return np.where(column.absent, np.uint64(255), column.values)
         return column.values
 
-    def text(self, row: EnterpriseElement, rows: NDArray[np.intp] | None) -> VariableColumn:
+    def text(self, row: EnterpriseElement) -> tuple[NDArray[np.uint32], Values]:
+        """Which value each row has, and the values."""
         if row.name == OTHER_FIELDS:
             column = self._other_fields()
         else:
             column = self.flows.extras.get(row.name) or self.batch.strings(row.field) or _nothing(self.batch.rows)
-        codes = column.codes if rows is None else column.codes.take(rows)
-        return VariableColumn(codes, self.maker._texts.of(column.dictionary, decoded=row.field.endswith(_TAGS)))
+        return column.codes, self.maker._texts.of(column.dictionary, decoded=row.field.endswith(_TAGS))
 
     def _other_fields(self) -> StringColumn:
         """Unknown fields in one string, `name=value name=value`, absent ones left out."""
@@ -374,16 +397,47 @@ _STANDARD: Mapping[str, Callable[[_Columns], Array]] = {
 _TAGS = ("-tag", "-tag-2")
 
 
+class Values:
+    """The values of a string column, as they are and as they go on the wire. Values may join them."""
+
+    def __init__(self, values: Sequence[bytes] = ()) -> None:
+        self.values: list[bytes] = []
+        self._octets = bytearray()
+        self._starts = array("q", [0])
+        self._wire: tuple[NDArray[np.int64], NDArray[np.uint8]] | None = None
+        for value in values:
+            self.add(value)
+
+    def add(self, value: bytes) -> None:
+        if len(value) > 65535:  # what a length can say (RFC 7011 section 7)
+            value = value[:65535].decode("utf-8", "ignore").encode()
+        self.values.append(value)
+        self._octets += bytes((len(value),)) if len(value) < 255 else b"\xff" + len(value).to_bytes(2, "big")
+        self._octets += value
+        self._starts.append(len(self._octets))
+        self._wire = None
+
+    def on_the_wire(self) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """Where each value starts, with its length, and all of them."""
+        if self._wire is None:
+            octets = np.frombuffer(bytes(self._octets) + bytes(_lay.SLACK), np.uint8)
+            self._wire = np.array(self._starts, np.int64), octets
+        return self._wire
+
+
 class _Texts:
-    """Values of dictionaries as octets for variable-length strings: absent is empty, tags are percent-decoded."""
+    """Values of dictionaries for variable-length strings: absent is empty, tags are percent-decoded."""
 
     def __init__(self) -> None:
-        self._made: weakref.WeakKeyDictionary[Dictionary, dict[bool, list[bytes]]] = weakref.WeakKeyDictionary()
+        self._made: weakref.WeakKeyDictionary[Dictionary, dict[bool, Values]] = weakref.WeakKeyDictionary()
 
-    def of(self, dictionary: Dictionary, *, decoded: bool) -> list[bytes]:
-        texts = self._made.setdefault(dictionary, {}).setdefault(decoded, [b""])
-        for value in dictionary.values[len(texts) :]:
-            texts.append(_utf8(_decoded(value) if decoded else value))
+    def of(self, dictionary: Dictionary, *, decoded: bool) -> Values:
+        made = self._made.setdefault(dictionary, {})
+        texts = made.get(decoded)
+        if texts is None:
+            texts = made[decoded] = Values([b""])
+        for value in dictionary.values[len(texts.values) :]:
+            texts.add(_utf8(_decoded(value) if decoded else value))
         return texts
 
 
