@@ -366,7 +366,11 @@ class Sources:
                 inputs.firehose.access_key_file,
             )
             try:
-                endpoint = FirehoseEndpoint(settings, self._counted("firehose"))
+                endpoint = FirehoseEndpoint(
+                    settings,
+                    self._counted("firehose"),
+                    count=lambda outcome: self._metrics.firehose_requests.labels(outcome).inc(),
+                )
                 host, port = endpoint.start()
             except EndpointError as error:
                 log.error("the endpoint of Firehose cannot be opened", error=str(error))

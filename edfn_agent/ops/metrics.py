@@ -194,6 +194,14 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
+        self.firehose_requests = Counter(
+            "edfn_firehose_requests_total",
+            "Requests to the endpoint of Firehose, by outcome: acknowledged, replay (exported before), returned (to be "
+            "tried again), malformed (or never to be read), refused (no key or a wrong one, no TLS), over_limit (of "
+            "connections).",
+            ["outcome"],
+            registry=registry,
+        )
         self.objects_gone = Counter(
             "edfn_objects_gone_total", "Objects announced that were not there any more (404).", registry=registry
         )

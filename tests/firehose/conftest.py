@@ -150,7 +150,7 @@ def serve(pipeline: Pipeline, key_file: Path) -> Iterator[Serve]:
 
     def make(**settings: Any) -> tuple[FirehoseEndpoint, Firehose]:
         given: dict[str, Any] = {"host": "127.0.0.1", "port": 0, "access_key_file": key_file, **settings}
-        more = {name: given.pop(name) for name in ("layout_of", "clock") if name in given}
+        more = {name: given.pop(name) for name in ("layout_of", "count", "clock") if name in given}
         submit = given.pop("submit", pipeline.submit)
         endpoint = FirehoseEndpoint(EndpointSettings(**given), submit, **more)
         opened.append(endpoint)

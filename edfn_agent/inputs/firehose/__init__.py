@@ -30,7 +30,7 @@ from edfn_agent.inputs.firehose.connection import Server
 from edfn_agent.inputs.firehose.credentials import AccessKeys, Certificate, EndpointError
 from edfn_agent.inputs.firehose.requests import Entry, Requests, Reserve
 
-__all__ = ["EndpointCounts", "EndpointError", "EndpointSettings", "FirehoseEndpoint"]
+__all__ = ["EndpointError", "EndpointSettings", "FirehoseEndpoint"]
 
 log = logging.getLogger(__name__)
 
@@ -55,20 +55,6 @@ class EndpointSettings:
     replay_entries: int = 200_000  # about 30 MB when full
 
 
-@dataclass(slots=True)
-class EndpointCounts:
-    """What the endpoint did, for metrics. Only ever grows."""
-
-    requests: int = 0  # with the right key
-    acknowledged: int = 0
-    replays: int = 0  # request ids that were in hand or acknowledged before
-    refused: int = 0  # strangers: no key, a wrong key, no HTTP, no TLS
-    over_limit: int = 0  # connections over the cap
-    malformed: int = 0
-    returned: int = 0
-    records: int = 0
-
-
 class FirehoseEndpoint:
     """Listens, checks, hands over, waits for the acknowledgement, answers."""
 
@@ -77,12 +63,17 @@ class FirehoseEndpoint:
         settings: EndpointSettings,
         submit: Callable[[Delivery], object],
         layout_of: Callable[[str], Layout | None] = lambda stream_arn: None,
+        count: Callable[[str], object] = lambda outcome: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`layout_of` knows the layout of the flow log that feeds a delivery stream; `submit` may take its time."""
+        """`layout_of` knows the layout of the flow log that feeds a delivery stream; `submit` may take its time.
+
+        `count` hears what became of each request: acknowledged, replay (acknowledged, and exported before), returned
+        (to be tried again), malformed (or never to be read), refused (a stranger), over_limit (of connections).
+        """
         _check(settings)
         self.settings = settings
-        self.counts = EndpointCounts()
+        self.count = count
         self.requests = Requests(settings.replay_window, settings.replay_entries, clock)
         self.reserve = Reserve(settings.memory)
         self.keys = AccessKeys(settings.access_key_file) if settings.access_key_file else None
@@ -120,15 +111,13 @@ class FirehoseEndpoint:
     def secure(self, connection: socket.socket) -> socket.socket:
         return connection if self._tls is None else self._tls.wrap(connection, self.settings.head_within)
 
-    def take(self, request_id: str, stream_arn: str, records: list[bytes]) -> Entry:
-        """Hand the records over, unless this request is in hand or was acknowledged before."""
+    def take(self, request_id: str, stream_arn: str, records: list[bytes]) -> tuple[Entry, bool]:
+        """Hand the records over, unless this request is in hand or was acknowledged before; whether they were."""
         if self.stopping.is_set():
             raise Refusal(503, "the agent is stopping; try again")
-        self.counts.records += len(records)
         entry, is_first = self.requests.enter(stream_arn, request_id)
         if not is_first:
-            self.counts.replays += 1
-            return entry
+            return entry, False
         try:
             # arn:PARTITION:firehose:REGION:ACCOUNT:deliverystream/NAME. The account is the stream's, which across
             # accounts is not the flow log's: left open, so that the record, its envelope or the inventory says it.
@@ -144,7 +133,7 @@ class FirehoseEndpoint:
         except Exception as error:
             log.exception("firehose: request %s could not be handed over", request_id)
             entry.abandon(f"{type(error).__name__}: {error}")
-        return entry
+        return entry, True
 
     def wait(self, entry: Entry) -> None:
         """Until the records are exported. Raises Refusal when they are not."""
@@ -155,7 +144,6 @@ class FirehoseEndpoint:
             return
         if entry.outcome is Outcome.QUARANTINED:
             raise Refusal(413, f"these records can never be read: {entry.reason}")
-        self.counts.returned += 1
         raise Refusal(503, f"not exported: {entry.reason}")
 
 

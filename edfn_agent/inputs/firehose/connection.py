@@ -52,7 +52,7 @@ class Server(socketserver.ThreadingTCPServer):
             if len(self._open) < self.endpoint.settings.connections:
                 self._open[request] = _Held(request)
                 return True
-        self.endpoint.counts.over_limit += 1
+        self.endpoint.count("over_limit")
         return False
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
@@ -142,7 +142,7 @@ class Handler(BaseHTTPRequestHandler):
             self.connection = self.endpoint.secure(self._plain)
             self.server.secured(self._plain, self.connection)
         except (OSError, ssl.SSLError):  # scanners, plain HTTP to a TLS port, a slow handshake
-            self.endpoint.counts.refused += 1
+            self.endpoint.count("refused")
             return
         self.reader = DeadlineReader(self.connection)
         self.rfile = BufferedReader(self.reader, 65536)
@@ -155,6 +155,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.reader.allowance = MAX_HEAD
                 self.handle_one_request()
         except Refusal as refusal:
+            self.endpoint.count("refused")
             self._answer(refusal.status, refusal.message)
         except (OSError, ValueError):
             pass  # gone, too slow, or no HTTP: nobody is there to be told
@@ -183,8 +184,7 @@ class Handler(BaseHTTPRequestHandler):
         except Refusal as refusal:
             # Whatever of the body is unread stays unread: the connection ends with the answer.
             self.close_connection = True
-            if refusal.status in (400, 413):
-                self.endpoint.counts.malformed += 1
+            self.endpoint.count({401: "refused", 408: "returned", 503: "returned"}.get(refusal.status, "malformed"))
             if refusal.status >= 400 and refusal.status not in (401, 503):
                 log.warning("firehose: request %s: %s %s", self.request_id, refusal.status, refusal.message)
             self._answer(refusal.status, refusal.message)
@@ -193,7 +193,6 @@ class Handler(BaseHTTPRequestHandler):
         shown = self.headers.get("X-Amz-Firehose-Access-Key") or ""
         keys = self.endpoint.keys
         if keys is not None and not keys.admit(shown.encode("latin-1", "replace")):
-            self.endpoint.counts.refused += 1
             raise Refusal(401, "the access key is missing or wrong")
 
     def _serve(self) -> None:
@@ -209,13 +208,12 @@ class Handler(BaseHTTPRequestHandler):
         self.request_id = request_id
         stream_arn = (self.headers.get("X-Amz-Firehose-Source-Arn") or "")[:512]
         length, is_gzip = self._announced()
-        endpoint.counts.requests += 1
-        entry = self._take(request_id, stream_arn, length, is_gzip)
+        entry, is_first = self._take(request_id, stream_arn, length, is_gzip)
         endpoint.wait(entry)
-        endpoint.counts.acknowledged += 1
+        endpoint.count("acknowledged" if is_first else "replay")
         self._answer(200)
 
-    def _take(self, request_id: str, stream_arn: str, length: int | None, is_gzip: bool) -> Entry:
+    def _take(self, request_id: str, stream_arn: str, length: int | None, is_gzip: bool) -> tuple[Entry, bool]:
         """Read the body and hand its records over. The memory is reserved for as long as this takes, and no longer."""
         reserve = self.endpoint.reserve
         worst = MAX_BODY if is_gzip or length is None else length
@@ -331,7 +329,7 @@ class Handler(BaseHTTPRequestHandler):
         return True
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        self.endpoint.counts.refused += 1
+        self.endpoint.count("refused")
         self.close_connection = True
         self._answer(int(code), message or "no request that can be read")
 
