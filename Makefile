@@ -28,6 +28,7 @@ bench: $(STAMPS)/test
 
 soak: $(STAMPS)/test
 	$(BIN)/python benchmarks/soak.py
+	$(BIN)/python benchmarks/large_object.py
 
 docs: $(STAMPS)/test
 	$(BIN)/python docs/generate.py

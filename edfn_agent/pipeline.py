@@ -2,7 +2,11 @@
 
 In: deliveries, from as many threads as inputs have. Out: settled deliveries. Each thread has a reader of its own, which
 parses without the GIL; enriching and exporting is one at a time, so a slow collector holds back every input, which is
-the back-pressure. In hand at any time are at most the batch of each reader and what the inputs hold themselves.
+the back-pressure.
+
+In memory are at any time: `WAITING` octets of rows that wait for company, over all readers; the batch that each thread
+is filling (32,768 rows of some 100 octets; a thread for each object, log group or shard that is being read); the
+exporter's queues (export/lanes.py); and what the inputs hold of deliveries that are not settled, which each bounds.
 """
 
 from __future__ import annotations
@@ -26,6 +30,10 @@ LINGER = 0.2
 REFRESH_WAIT = 1.0
 """Seconds that a refresh of idle exporters waits for its turn."""
 
+WAITING = 64 << 20
+"""Octets of rows that may wait for company, over all readers; beyond that whoever has read exports at once. Hundreds of
+sources make many small batches; sixty of one megabyte are the company they need."""
+
 Observe = Callable[[Flows], None]
 
 
@@ -39,7 +47,9 @@ class Pipeline:
         exporter: FlowExporter,
         *,
         observe: Observe = lambda flows: None,
+        waiting: int = WAITING,
     ) -> None:
+        self._most_waiting = waiting
         self._flying: set[Delivery] = set()  # submitted and not settled
         self._make_reader = make_reader
         self._enricher = enricher
@@ -83,6 +93,9 @@ class Pipeline:
             try:
                 self._flush_seat(seat, LINGER)
                 seat.reader.feed(delivery, self._export)
+                seat.waiting = seat.reader.pending_octets
+                if self.octets_waiting > self._most_waiting:
+                    self._flush_seat(seat, 0.0)
             finally:
                 if seat.since is None:
                     seat.since = time.monotonic()  # also without rows: counts wait to be told, too
@@ -121,6 +134,11 @@ class Pipeline:
         return sum(delivery.octets for delivery in self._flying.copy())
 
     @property
+    def octets_waiting(self) -> int:
+        """Of rows that have been read and wait for company; without those that are being read."""
+        return sum(seat.waiting for seat in self._seats)
+
+    @property
     def counts(self) -> Counts:
         """What all deliveries so far held."""
         total = Counts()
@@ -132,6 +150,7 @@ class Pipeline:
         if seat.since is not None and time.monotonic() - seat.since >= older_than:
             seat.reader.flush(self._export)
             seat.since = None  # not before: what could not be sent may have left other batches waiting
+            seat.waiting = 0
 
     def _export(self, batch: FlowBatch) -> None:
         try:
@@ -176,4 +195,5 @@ class _Seat:
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
         self.since: float | None = None
+        self.waiting = 0  # octets
         self.counts = Counts()

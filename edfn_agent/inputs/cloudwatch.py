@@ -13,8 +13,9 @@ import structlog
 
 from edfn_agent.delivery import Delivery
 from edfn_agent.formats.layout import Layout
+from edfn_agent.inputs.allowance import Allowance
 from edfn_agent.inputs.clock import Clock
-from edfn_agent.inputs.group_reader import GroupReader, Settings
+from edfn_agent.inputs.group_reader import PENDING, GroupReader, Settings
 from edfn_agent.inputs.log_groups import LogGroup
 from edfn_agent.inputs.quota import Quotas
 from edfn_agent.inputs.readers import Readers
@@ -40,6 +41,7 @@ class CloudWatchInput(Readers[LogGroup, Settings]):
         self._clients, self._submit, self._state = clients, submit, state
         self._layout_for, self._done_elsewhere = layout_for, done_elsewhere
         self.quotas = Quotas(self._clock)
+        self._allowance = Allowance(PENDING)
 
     def _reader(self, source: LogGroup) -> GroupReader:
         return GroupReader(
@@ -50,6 +52,7 @@ class CloudWatchInput(Readers[LogGroup, Settings]):
             self._metrics,
             self._settings,
             self.quotas,
+            self._allowance,
             self._clock,
             self._layout_for,
             self._done_elsewhere,

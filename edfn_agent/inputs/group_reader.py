@@ -32,6 +32,7 @@ import structlog
 
 from edfn_agent.delivery import Delivery, Origin, Outcome
 from edfn_agent.formats.layout import Layout
+from edfn_agent.inputs.allowance import Allowance
 from edfn_agent.inputs.clock import Clock, Deadline
 from edfn_agent.inputs.errors import Kind, fault
 from edfn_agent.inputs.event_ids import MINUTE, EventIds, Page
@@ -54,8 +55,8 @@ SWEEP_SHARE = 15.0
 """Seconds a sweep's call has to last: at the default interval a sweep of two calls is made every time, one of twenty
 every five minutes. At least three sweeps pass over every event before it leaves the overlap."""
 
-PENDING = 32
-"""Pages handed over and not settled; more waits. A page is 10,000 events or 1 MiB: 32 MiB a group at most."""
+PENDING = 64 << 20
+"""Octets of events handed over and not settled, over all groups; more waits. A page is 10,000 events or 1 MiB."""
 
 ASK_AGAIN = 3600.0
 """Seconds after which a call that was not allowed is tried again: permissions change, rarely."""
@@ -95,6 +96,7 @@ class GroupReader:
         metrics: Metrics,
         settings: Settings,
         quotas: Quotas,
+        allowance: Allowance,
         clock: Clock,
         layout_for: Callable[[str], Layout | None] = lambda arn: None,
         done_elsewhere: Callable[[str], float | None] = lambda arn: None,
@@ -102,7 +104,7 @@ class GroupReader:
         """`done_elsewhere(arn)`: Unix seconds; what came before was exported from another source, the rest was not."""
         self.group, self.settings = group, settings
         self._submit, self._state, self._metrics, self._clock = submit, state, metrics, clock
-        self._layout_for = layout_for
+        self._allowance, self._layout_for = allowance, layout_for
         self._done_elsewhere = done_elsewhere
         self._stopping, self._settled = threading.Event(), threading.Event()
         self._record = HealthRecord(INPUT, group.arn, clock, log, metrics)
@@ -208,7 +210,7 @@ class GroupReader:
             self._advance()
             self._store()
         if end is not None:
-            self._wait_for_pending(0)  # else the same stretch would be read again and again
+            self._wait_for_pending()  # else the same stretch would be read again and again
         return end is not None and self._floor > start
 
     def _read(self, start: int, end: int | None, tail: bool) -> None:
@@ -245,9 +247,11 @@ class GroupReader:
             handed = Handed(self._ids.hand_over(times[fresh], ids[fresh]), oldest, text, about)
             self._pending.add(handed)
             self._newest = max(self._newest, newest)
+        if not self._allowance.take(len(handed.text), self._stopping):
+            self._not_settled(handed)
+            raise Stopping
         self._metrics.deliveries_in_flight.labels(INPUT).inc()
         self._submit(self._delivery(handed, new[0].stream))
-        self._wait_for_pending(PENDING)
 
     def _delivery(self, handed: Handed, stream: str) -> Delivery:
         def chunks() -> Sequence[bytes]:
@@ -264,10 +268,10 @@ class GroupReader:
             self._layout_for(group.arn),
         )
 
-    def _wait_for_pending(self, most: int) -> None:
-        while len(self._pending) > most and not self._stopping.is_set():
+    def _wait_for_pending(self) -> None:
+        while self._pending and not self._stopping.is_set():
             self._settled.clear()
-            if len(self._pending) > most:
+            if self._pending:
                 self._clock.wait(self._settled, 1.0)
 
     # Settling
@@ -276,20 +280,27 @@ class GroupReader:
         """A page has come out: on whatever thread let go of it."""
         if outcome is Outcome.QUARANTINED and not self._quarantine(handed, reason):
             outcome = Outcome.RETURNED
+        if outcome is Outcome.RETURNED:
+            self._not_settled(handed)
         with self._lock:
-            self._pending.discard(handed)
-            if outcome is Outcome.RETURNED:
-                self._ids.returned(handed.ids)
-                self._return(handed.oldest)
-            else:
+            if outcome is not Outcome.RETURNED:
+                self._pending.discard(handed)
                 self._unstored.update(self._ids.done(handed.ids))
             self._advance()
             self._store()
+        self._allowance.give(len(handed.text))
         self._metrics.deliveries.labels(INPUT, outcome.value).inc()
         self._metrics.deliveries_in_flight.labels(INPUT).dec()
         if outcome is Outcome.RETURNED:
             log.warning("log events returned, will be read again", **handed.about, reason=reason)
         self._settled.set()
+
+    def _not_settled(self, handed: Handed) -> None:
+        """It has to be read again."""
+        with self._lock:
+            self._pending.discard(handed)
+            self._ids.returned(handed.ids)
+            self._return(handed.oldest)
 
     def _quarantine(self, handed: Handed, reason: str) -> bool:
         name = f"{self.group.name} {handed.about['from']}..{handed.about['to']}"

@@ -7,8 +7,8 @@ Threads of one queue: one that receives (long polling), up to `concurrency` that
 (keeper.py). A settled delivery comes back on whatever thread let go of it. What becomes of a message is decided in
 fate.py alone.
 
-In memory are `concurrency` chunks of 256 KiB, `IN_HAND` message bodies (about 1 KiB, 256 KiB at the most), and what the
-pipeline holds of the records, which it bounds itself.
+In memory are `concurrency` chunks of 256 KiB, what `IN_HAND` messages say of their objects (less than 1 KiB each), and
+what the pipeline holds of the records, which it bounds itself.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ class Message:
     """A received message, and how its objects came out so far."""
 
     def __init__(self, held: Held, body: str, receives: int, found: Notification) -> None:
-        self.held, self.body, self.receives, self.notification = held, body, receives, found
+        self.held, self.receives, self.notification = held, receives, found
+        self.body = body if found.shape is Shape.UNREADABLE else ""  # only the quarantine wants it
         self.foreign = bool(found.foreign) or found.shape is Shape.FOREIGN
         self.several = len(found.objects) > 1
         self.jobs: list[Job] = []

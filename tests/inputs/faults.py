@@ -12,7 +12,7 @@ import http.client
 import json
 import random
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -59,7 +59,17 @@ class Changed:
     change: Change
 
 
-Fault = Answer | Cut | Changed
+@dataclass(frozen=True)
+class Streamed:
+    """Instead of the emulator's answer: an object of `size` octets from `start` on. When `octets` end before it does,
+    the connection breaks."""
+
+    size: int
+    start: int
+    octets: Iterable[bytes]
+
+
+Fault = Answer | Cut | Changed | Streamed
 Rule = Callable[[Request], Fault | None]
 
 THROTTLED = Answer(400, "ThrottlingException", "Rate exceeded")
@@ -173,6 +183,9 @@ class FaultProxy:
                 if isinstance(fault, Answer):
                     self.answer(fault, request)
                     return
+                if isinstance(fault, Streamed):
+                    self.stream(fault)
+                    return
                 status, sent, body = proxy.forward(request)
                 if isinstance(fault, Changed):
                     body = fault.change(body)
@@ -192,6 +205,18 @@ class FaultProxy:
                         self.wfile.write(body)
 
             do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_any
+
+            def stream(self, fault: Streamed) -> None:
+                self.send_response_only(206 if fault.start else 200)
+                self.send_header("ETag", '"e"')
+                self.send_header("Content-Length", str(fault.size - fault.start))
+                if fault.start:
+                    self.send_header("Content-Range", f"bytes {fault.start}-{fault.size - 1}/{fault.size}")
+                self.end_headers()
+                self.close_connection = True
+                with contextlib.suppress(OSError):  # whoever asked is gone
+                    for part in fault.octets:
+                        self.wfile.write(part)
 
             def answer(self, fault: Answer, request: Request) -> None:
                 if "x-amz-target" in request.headers:

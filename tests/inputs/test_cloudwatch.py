@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 import pytest
 
 from edfn_agent.delivery import Outcome
+from edfn_agent.inputs.allowance import Allowance
 from edfn_agent.inputs.cloudwatch import CloudWatchInput
-from edfn_agent.inputs.group_reader import GroupReader, Settings
+from edfn_agent.inputs.group_reader import PENDING, GroupReader, Settings
+from edfn_agent.inputs.log_events import Stopping
 from edfn_agent.inputs.log_groups import LogGroup, start_time
 from edfn_agent.inputs.quota import RATES, Quotas
 from edfn_agent.state import State, StateError
@@ -31,6 +34,7 @@ class Group:
         self.logs = client_of(url, "logs")
         self.client = client_of(proxy.url, "logs")
         self.streams: set[str] = set()
+        self.allowance = Allowance(PENDING)
         self.create()
         # moto takes no events far from the machine's own time, so the tests' clock starts there.
         clock.time = float(int(time.time()))
@@ -53,7 +57,15 @@ class Group:
         quotas = Quotas(self.clock, dict.fromkeys(RATES, 1e6))
         given = Settings(**({"start_from": "1h"} | settings))
         return GroupReader(
-            group, lambda *_: self.client, self.sink, self.state, self.metrics, given, quotas, self.clock
+            group,
+            lambda *_: self.client,
+            self.sink,
+            self.state,
+            self.metrics,
+            given,
+            quotas,
+            self.allowance,
+            self.clock,
         )
 
     def deny(self, *actions: str) -> None:
@@ -417,6 +429,7 @@ def test_hundreds_of_streams_stay_within_the_quota(group: Group) -> None:
         group.metrics,
         Settings(start_from="1h"),
         Quotas(group.clock),
+        group.allowance,
         group.clock,
     )
     reader.poll()
@@ -430,6 +443,26 @@ def _denied() -> Exception:
     from botocore.exceptions import ClientError
 
     return ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "X")
+
+
+def test_what_is_handed_over_and_not_settled_is_bounded_in_octets(group: Group) -> None:
+    """Over all readers; and a stop does not wait for it: what could not be handed over is read again."""
+    group.allowance = Allowance(100)
+    group.sink.hold = True
+    group.put("2 " + "a" * 60, stream="one")
+    first, second, third = group.reader(), group.reader(), group.reader()
+    first.poll()
+    waiting = threading.Thread(target=second.poll, daemon=True)
+    waiting.start()
+    third.stop_reading()
+    with pytest.raises(Stopping):
+        third.poll()
+    assert (len(group.sink.lines), group.allowance.held) == (1, 63)
+    group.sink.deliveries[0].release()
+    waiting.join(20)
+    assert len(group.sink.lines) == 2
+    group.sink.deliveries[1].release()
+    assert group.allowance.held == 0
 
 
 def test_the_threads_read_and_stop(group: Group, tmp_path: Path) -> None:

@@ -140,13 +140,14 @@ def running(folder: Path, kind: str) -> Iterator[Workers]:
     """One worker that is nothing but its signals and what it says to its parent."""
     workers = Workers(lambda _: [sys.executable, "-c", WORKER, str(folder), kind], 1, lambda: None)
     stop = threading.Event()
-    thread = threading.Thread(target=workers.run, args=(stop, 20.0))
+    thread = threading.Thread(target=workers.run, args=(stop,))
     thread.start()
     try:
         yield workers
     finally:
         stop.set()
         thread.join()
+        workers.stop(20.0)
 
 
 def test_a_signal_to_a_worker_that_has_no_handlers_yet(tmp_path: Path) -> None:
