@@ -53,15 +53,14 @@ class Workers:
         self._ready: set[int] = set()
         self._looked_at = time.monotonic()
 
-    def run(self, stop: threading.Event, grace: float) -> int:
-        """Until `stop`, then until the workers have ended. The exit status: 0 when all ended well."""
+    def run(self, stop: threading.Event) -> None:
+        """Until `stop`."""
         while not stop.is_set():
             self._looked_at = time.monotonic()
             self._start_due()
             self._hear()
             self._end_the_stuck()
             self._bury()
-        return self._stop(grace)
 
     def signal(self, number: int) -> None:
         for process in self._processes.values():
@@ -138,7 +137,8 @@ class Workers:
                 pause_s=pause,
             )
 
-    def _stop(self, grace: float) -> int:
+    def stop(self, grace: float) -> int:
+        """End the workers, and wait for them. The exit status: 0 when all ended well."""
         self.signal(signal.SIGTERM)
         deadline = time.monotonic() + grace
         worst = 0

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edfn_agent.commands.options import configuration
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -28,17 +30,9 @@ LISTEN_AGAIN = 5.0
 
 
 @click.command()
-@click.option(
-    "-c",
-    "--config",
-    "path",
-    type=click.Path(dir_okay=False, path_type=Path),
-    required=True,
-    metavar="FILE",
-    help="The configuration, see docs/configuration.md.",
-)
+@configuration()
 @click.option("--worker", type=int, hidden=True, help="Set by the parent of several workers.")
-def run(path: Path, worker: int | None) -> None:
+def run(file: str, worker: int | None) -> None:
     """Run the service: discover, read every enabled source, export, acknowledge only what has gone out.
 
     SIGHUP reads the configuration again; a faulty one is refused and the old one stays. SIGTERM and SIGINT stop: what
@@ -50,7 +44,7 @@ def run(path: Path, worker: int | None) -> None:
 
     signals = _Signals()  # before the configuration is read: a SIGHUP that comes later means another one
     try:
-        config, warnings = load_with_warnings(path)
+        config, warnings = load_with_warnings(file)
     except ConfigError as error:
         click.echo(str(error), err=True)
         sys.exit(2)
@@ -61,8 +55,8 @@ def run(path: Path, worker: int | None) -> None:
     for warning in warnings:
         log.warning(str(warning))
     if config.workers > 1 and worker is None:
-        sys.exit(_parent(config, path, signals))
-    sys.exit(_work(config, path, worker or 0, signals, worker is not None))
+        sys.exit(_parent(config, Path(file), signals))
+    sys.exit(_work(config, Path(file), worker or 0, signals, worker is not None))
 
 
 class _Signals:
@@ -159,11 +153,12 @@ def _work(config: Config, path: Path, worker: int, signals: _Signals, worker_of_
             reloading = threading.Thread(target=_reload, args=(agent, config, path), name="reload", daemon=True)
             reloading.start()
     log.info("stopping", within_s=config.shutdown_timeout)
-    notifier.stopping(config.shutdown_timeout)
+    notifier.stopping(config.shutdown_timeout, "stopping")
     agent.stop()
     watchdog.close()
     pages.close()
     current.close()
+    notifier.status("stopped")
     return 0
 
 
@@ -263,7 +258,10 @@ def _parent(config: Config, path: Path, signals: _Signals) -> int:
     signals.at_once = lambda: workers.signal(signal.SIGKILL)
     watchdog = Watchdog(notifier, lambda: workers.looks_after)
     watchdog.start()
-    status = workers.run(signals.stop, config.shutdown_timeout + STUCK_AFTER)
-    notifier.stopping()
+    workers.run(signals.stop)
+    grace = config.shutdown_timeout + STUCK_AFTER
+    notifier.stopping(grace, "stopping")
+    status = workers.stop(grace)
+    notifier.status("stopped")
     watchdog.close()
     return status

@@ -48,6 +48,11 @@ def test_help_fits_a_terminal_and_is_not_cut_short(path):
     assert [line for line in done.output.splitlines()[1:] if line.endswith(("...", "…"))] == []
 
 
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_option_says_what_it_does(path):
+    assert [each.name for each in COMMANDS[path].params if isinstance(each, click.Option) and not each.help] == []
+
+
 def test_no_command_is_help():
     done = call()
     assert done.exit_code == 2

@@ -237,6 +237,7 @@ def _under_systemd(machine: Machine) -> None:
     machine.run("systemctl", "stop", SERVICE)
     shown = _shown(machine)
     assert (shown["ActiveState"], shown["Result"], shown["ExecMainStatus"]) == ("inactive", "success", "0")
+    assert shown["StatusText"] == "stopped"
     assert not said("Traceback")
     machine.run("systemctl", "start", SERVICE)
 

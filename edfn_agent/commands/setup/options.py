@@ -56,7 +56,13 @@ watched_things = options(
             ("transit-gateway", "A transit gateway, or its attachment,"),
         )
     ),
-    click.option("--traffic", type=click.Choice(["ALL", "ACCEPT", "REJECT"]), default="ALL", show_default=True, help="Traffic to log."),
+    click.option(
+        "--traffic",
+        type=click.Choice(["ALL", "ACCEPT", "REJECT"]),
+        default="ALL",
+        show_default=True,
+        help="Traffic to log.",
+    ),
     click.option(
         "--interval",
         type=click.Choice(["60", "600"]),
@@ -90,7 +96,11 @@ watched_things = options(
 
 output = options(
     click.option(
-        "--format", "form", type=click.Choice(["cloudformation", "cli"]), default="cloudformation", show_default=True,
+        "--format",
+        "form",
+        type=click.Choice(["cloudformation", "cli"]),
+        default="cloudformation",
+        show_default=True,
         help="A template, or aws commands.",
     ),
     click.option(
@@ -131,7 +141,13 @@ bucket = options(
 )
 
 log_group = options(
-    click.option("--log-group", default="/edfn/flow-logs", show_default=True, metavar="NAME", help="The log group that flow logs write to."),
+    click.option(
+        "--log-group",
+        default="/edfn/flow-logs",
+        show_default=True,
+        metavar="NAME",
+        help="The log group that flow logs write to.",
+    ),
     click.option("--existing-log-group", is_flag=True, help="It is there already."),
     click.option("--role", default="", metavar="NAME", help="The role that flow logs write with.  [default: by name]"),
     click.option("--retention-days", type=int, default=30, show_default=True, help="Days that it keeps events."),
@@ -146,8 +162,14 @@ shards = options(
 delivery = options(
     click.option("--delivery-stream", default="", metavar="NAME", help="The Firehose stream.  [default: the name]"),
     click.option("--delivery-role", default="", metavar="NAME", help="The role Firehose delivers with."),
-    click.option("--buffer-seconds", type=click.IntRange(0, 900), default=60, show_default=True, help="Firehose delivers after so long,"),
-    click.option("--buffer-mib", type=click.IntRange(1, 128), default=16, show_default=True),
+    click.option(
+        "--buffer-seconds",
+        type=click.IntRange(0, 900),
+        default=60,
+        show_default=True,
+        help="Firehose delivers after so long.",
+    ),
+    click.option("--buffer-mib", type=click.IntRange(1, 128), default=16, show_default=True, help="Or after so much."),
 )
 
 across_accounts = options(

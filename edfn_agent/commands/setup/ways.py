@@ -97,7 +97,9 @@ def cloudwatch(**given: Any) -> None:
 @log_group
 @shards
 @click.option("--existing-stream", is_flag=True, help="The stream is there already.")
-@click.option("--filter", "filter_name", default="edfn-agent", show_default=True, metavar="NAME")
+@click.option(
+    "--filter", "filter_name", default="edfn-agent", show_default=True, metavar="NAME", help="The subscription filter."
+)
 @click.option("--role-to-stream", default="", metavar="NAME", help="The role that CloudWatch Logs writes with.")
 @click.option("--kms", default="", metavar="new|ARN", help="Encrypt with a new KMS key, or with this one.")
 @output
@@ -148,7 +150,13 @@ def firehose(**given: Any) -> None:
 @click.option(
     "--access-key-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The access key (--apply)."
 )
-@click.option("--retry-seconds", type=click.IntRange(0, 7200), default=7200, show_default=True)
+@click.option(
+    "--retry-seconds",
+    type=click.IntRange(0, 7200),
+    default=7200,
+    show_default=True,
+    help="Then the backup bucket has it.",
+)
 @output
 @told
 def firehose_http(**given: Any) -> None:
@@ -198,13 +206,23 @@ def _firehose(given: dict[str, Any], endpoint: Any) -> None:
 @click.option(
     "--log-group-kms", default="", metavar="new|ARN", help="The same for the log groups; new: a key in each account."
 )
-@click.option("--expire-days", type=click.IntRange(0, 3650), default=30, show_default=True)
+@click.option(
+    "--expire-days", type=click.IntRange(0, 3650), default=30, show_default=True, help="Objects are deleted; 0: never."
+)
 @click.option(
     "--source-account", "sources", multiple=True, metavar="ID", help="May send too; its side is yours to make."
 )
 @click.option("--organization", metavar="ID", help="Every account of this organization (o-...) may send.")
-@click.option("--destination", default="VPCFlowLogsDestination", show_default=True, metavar="NAME")
-@click.option("--filter", "filter_name", default="AllTraffic", show_default=True, metavar="NAME")
+@click.option(
+    "--destination",
+    default="VPCFlowLogsDestination",
+    show_default=True,
+    metavar="NAME",
+    help="The destination of CloudWatch Logs.",
+)
+@click.option(
+    "--filter", "filter_name", default="AllTraffic", show_default=True, metavar="NAME", help="The subscription filters."
+)
 @click.option("--role-to-target", default="", metavar="NAME", help="The role that CloudWatch Logs writes with.")
 @output
 @told
