@@ -21,7 +21,7 @@ import struct
 import sys
 from ipaddress import IPv4Address
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,6 +82,15 @@ def _edges(lengths: list[int]) -> list[int]:
     return (np.flatnonzero(length[1:] != length[:-1]) + 1).tolist()
 
 
+class _Table(NamedTuple):
+    """One item a run."""
+
+    address: NDArray[np.int64]
+    octets: NDArray[np.int64]
+    segment: NDArray[np.int64]  # octets of each message
+    several: NDArray[np.bool_]
+
+
 class Outgoing:
     """Messages on their way out, and how far they are."""
 
@@ -93,6 +102,7 @@ class Outgoing:
         self.sent = 0  # messages
         self.at = 0  # the next run
         self.runs = runs_of(self.lengths) if segments_below else [(i, 1) for i in range(len(self.lengths))]
+        self._table: _Table | None = None
         if max(self.lengths, default=0) >= segments_below > 0:
             self.take_apart(segments_below)
 
@@ -108,7 +118,18 @@ class Outgoing:
                 runs.extend((first + i, 1) for i in range(count))
             else:
                 runs.append((first, count))
-        self.runs, self.at = runs, 0
+        self.runs, self.at, self._table = runs, 0, None
+
+    @property
+    def table(self) -> _Table:
+        """All runs as arrays, for who sends many of them."""
+        if self._table is None:
+            firsts, counts = np.array(self.runs).T
+            ends, lengths = np.array(self.ends), np.array(self.lengths)
+            size = lengths[firsts]
+            begin = ends[firsts] - size
+            self._table = _Table(begin + _address(self.octets), ends[firsts + counts - 1] - begin, size, counts > 1)
+        return self._table
 
     def bounds(self, run: tuple[int, int]) -> tuple[int, int]:
         first, count = run
@@ -261,6 +282,7 @@ class _Many:
         self._headers["namelen"] = len(self._name)
         self._headers["iov"] = _address(self._iovecs) + np.arange(CALL_RUNS, dtype=np.uint64) * _IOVEC.itemsize
         self._headers["iovlen"] = 1
+        self._calls = _address(self._headers)
         self._with_source = _address(self._controls) + np.arange(CALL_RUNS, dtype=np.uint64) * _CONTROL.itemsize
         self._without_source = self._with_source + np.uint64(_INFO_SPACE)
         self._controls["info_len"] = 28
@@ -275,19 +297,19 @@ class _Many:
         self._headers["namelen"] = 0
 
     def send(self, outgoing: Outgoing, source: IPv4Address | None, most: int) -> int:
-        runs = outgoing.runs[outgoing.at : outgoing.at + min(most, CALL_RUNS)]
-        n = len(runs)
-        bounds = np.array([outgoing.bounds(run) for run in runs], np.uint64)
-        np.add(bounds[:, 0], np.uint64(_address(outgoing.octets)), out=self._iovecs["base"][:n])
-        np.subtract(bounds[:, 1], bounds[:, 0], out=self._iovecs["len"][:n])
+        n = min(most, CALL_RUNS)
+        part = slice(outgoing.at, outgoing.at + n)
+        table = outgoing.table
+        self._iovecs["base"][:n] = table.address[part]
+        self._iovecs["len"][:n] = table.octets[part]
         info = 0
         if source is not None:
             info = _INFO_SPACE
             self._controls["source"][:n] = np.void(source.packed)
         self._headers["control"][:n] = (self._without_source if source is None else self._with_source)[:n]
-        self._headers["controllen"][:n] = [info + _SEGMENT_SPACE if count > 1 else info for _, count in runs]
-        self._controls["segment"][:n] = [outgoing.lengths[first] for first, _ in runs]
-        taken = int(self._call(self._descriptor, _address(self._headers), n, 0))
+        self._headers["controllen"][:n] = info + _SEGMENT_SPACE * table.several[part]
+        self._controls["segment"][:n] = table.segment[part]
+        taken = int(self._call(self._descriptor, self._calls, n, 0))
         if taken < 0:
             number = ctypes.get_errno()
             raise OSError(number, errno.errorcode.get(number, str(number)))
