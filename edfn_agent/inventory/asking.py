@@ -77,10 +77,15 @@ class Asker:
             problem = classify(error)
             renewing = getattr(error, "operation_name", "") == "AssumeRole"
             if problem.kind not in expected or renewing:
-                action = "sts:AssumeRole" if renewing else call.action
-                with self._lock:
-                    self.failures.append(Failure(call, account_id, region, subject, problem, action))
+                self.note(call, account_id, region, subject, problem, "sts:AssumeRole" if renewing else call.action)
             return Answer(problem=problem)
+
+    def note(
+        self, call: Call, account_id: str, region: str, subject: str, problem: Problem, action: str | None = None
+    ) -> None:
+        """A failure, for the findings: also one that was expected and turned out to matter."""
+        with self._lock:
+            self.failures.append(Failure(call, account_id, region, subject, problem, action or call.action))
 
     def _pages(self, client: Any, call: Call, parameters: Mapping[str, Any]) -> Sequence[Page]:
         from botocore import xform_name

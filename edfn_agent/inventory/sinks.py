@@ -290,7 +290,7 @@ class Sinks:
     # ---- S3
 
     def _bucket(self, name: str) -> Bucket:
-        owner, region, denied = self._owner(name)
+        owner, region, refused = self._owner(name)
         notifications = None
         asked: list[str] = [owner] if owner else self._likely_accounts(name)
         problem: Problem | None = None
@@ -306,6 +306,10 @@ class Sinks:
             )
             problem = answer.problem
             if problem is None:
+                if (
+                    owner is None and account in refused
+                ):  # who may read its notifications may ask where it is, if allowed
+                    self.asker.note(calls.BUCKET_LOCATION, account, place, name, refused[account])
                 owner = account
                 notifications = self._notifications(answer.page, account, place, name)
                 break
@@ -314,14 +318,14 @@ class Sinks:
                 if old is not None:
                     return old
         if notifications is None:
-            return Bucket(name, owner, region, problem=self._bucket_problem(name, owner, problem, denied))
+            return Bucket(name, owner, region, problem=self._bucket_problem(owner, problem))
         # S3 sends only to queues and topics of its own region.
         region = region or next((Arn(each.target).region for each in notifications if each.target), None)
         return Bucket(name, owner, region, tuple(notifications))
 
-    def _owner(self, name: str) -> tuple[str | None, str | None, bool]:
-        """(account, region, whether somebody was denied). Each account asks for the bucket as its own."""
-        denied = False
+    def _owner(self, name: str) -> tuple[str | None, str | None, Mapping[str, Problem]]:
+        """(account, region, who was denied). Each account asks for the bucket as its own."""
+        refused: dict[str, Problem] = {}
         for account in self._likely_accounts(name):
             answer = self.asker.ask(
                 calls.BUCKET_LOCATION,
@@ -335,11 +339,12 @@ class Sinks:
             if answer.problem is None:
                 # Null is us-east-1, EU an old name of eu-west-1 (S3 API, GetBucketLocation).
                 location = answer.page.get("LocationConstraint") or "us-east-1"
-                return account, {"EU": "eu-west-1"}.get(location, location), denied
-            denied = denied or answer.problem.kind is Kind.DENIED
+                return account, {"EU": "eu-west-1"}.get(location, location), refused
+            if answer.problem.kind is Kind.DENIED:
+                refused[account] = answer.problem
             if answer.problem.kind is Kind.MISSING:
                 break
-        return None, None, denied
+        return None, None, refused
 
     def _likely_accounts(self, name: str) -> list[str]:
         """Who may own a bucket: who did last time, who writes to it, everybody else."""
@@ -350,7 +355,7 @@ class Sinks:
         order = dict.fromkeys([*([old.account_id] if old and old.account_id else []), *writers, *firehoses, *others])
         return [each for each in order if self.accounts.alive(each)]
 
-    def _bucket_problem(self, name: str, owner: str | None, problem: Problem | None, denied: bool) -> str:
+    def _bucket_problem(self, owner: str | None, problem: Problem | None) -> str:
         if problem is not None and problem.kind is Kind.MISSING:
             return "the bucket does not exist"
         if owner is None:

@@ -11,7 +11,7 @@ VPC CIDRs overlap on purpose: `shared-*` are all 10.0.0.0/16.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,9 +108,9 @@ class Cloud:
         id: str = made["FlowLogIds"][0]
         return id
 
-    def without_default_vpcs(self, *accounts: str) -> None:
+    def without_default_vpcs(self, *accounts: str, regions: Sequence[str] = REGIONS) -> None:
         for account in accounts:
-            for region in REGIONS:
+            for region in regions:
                 ec2 = self.client(account, region, "ec2")
                 for vpc in ec2.describe_vpcs()["Vpcs"]:
                     for subnet in ec2.describe_subnets(Filters=[{"Name": "vpc-id", "Values": [vpc["VpcId"]]}])[

@@ -10,7 +10,6 @@ from faultproxy import Call, FaultProxy, Reply
 from organisation import DEAD, LOGGING, NETWORK, WORKLOAD, Organisation
 
 from edfn_agent.inventory.accounts import Accounts
-from edfn_agent.inventory.calls import ALL
 from edfn_agent.inventory.discovery import Discovery
 from edfn_agent.inventory.model import Snapshot, changes
 from edfn_agent.state import State
@@ -298,71 +297,18 @@ class TestTrouble:
         assert all("no account of the configuration" in (each.problem or "") for each in snapshot.buckets)
 
 
-class TestPermissions:
-    """With the policy of the original product, and with each of its actions taken away."""
-
-    def test_its_policy_is_enough(self, discovery: Discovery, proxy: FaultProxy) -> None:
-        for call in ALL:
-            if call.optional:
-                proxy.deny(call.operation)
-        snapshot = discovery.run()
-        others = [each for each in snapshot.findings if each.account_id != DEAD]
-        assert {each.severity for each in others} == {"info"}
-        assert len(snapshot.vpcs) == 12
-        assert len(snapshot.flow_logs) == 12
-        assert snapshot.streams[0].status == "ACTIVE"
-        assert snapshot.queues[0].url
-
-    @pytest.mark.parametrize(
-        "missing",
-        [
-            # Those of one line do not hide each other.
-            ["ec2:DescribeVpcs", "logs:DescribeSubscriptionFilters", "s3:GetBucketNotification"],
-            ["ec2:DescribeFlowLogs", "ec2:DescribeNetworkInterfaces", "ec2:DescribeTransitGatewayAttachments"],
-            [
-                "ec2:DescribeInstances",
-                "ec2:DescribeNatGateways",
-                "ec2:DescribeVpcEndpoints",
-                "ec2:DescribeRouteTables",
-                "ec2:DescribeVpcPeeringConnections",
-                "kinesis:DescribeStreamSummary",
-                "sqs:GetQueueUrl",
-                "sqs:GetQueueAttributes",
-            ],
-        ],
-        ids=lambda missing: str(missing[0]),
-    )
-    def test_each_action_that_is_missing_has_its_finding(
-        self, missing: list[str], discovery: Discovery, proxy: FaultProxy
-    ) -> None:
-        for action in missing:
-            proxy.deny(action.partition(":")[2])
-        snapshot = discovery.run()
-        said = [each.problem for each in snapshot.findings] + [each.problem or "" for each in snapshot.buckets]
-        for action in missing:
-            assert any(f"{action} is not allowed" in each for each in said), action
-
-    def test_every_action_was_taken_away_once(self) -> None:
-        """But for SearchTransitGatewayRoutes, as moto has no route tables of transit gateways, and two below."""
-        marks = TestPermissions.test_each_action_that_is_missing_has_its_finding.pytestmark  # type: ignore[attr-defined]
-        missing = {action for line in marks[0].args[1] for action in line}
-        assert {each.action for each in ALL if not each.optional} - missing == {
-            "ec2:DescribeRegions",
-            "ec2:SearchTransitGatewayRoutes",
-            "s3:GetBucketLocation",
-        }
-
-    def test_without_regions_and_bucket_locations(self, all_accounts: Accounts, proxy: FaultProxy) -> None:
-        proxy.deny("DescribeRegions")
-        proxy.deny("GetBucketLocation")
-        roles = all_accounts.settings.roles[1:2]
-        settings = replace(all_accounts.settings, regions=None, credentials_file=None, roles=roles)
-        snapshot = Discovery(Accounts(settings)).run()
-        assert [(each.account_id, each.region, each.subject) for each in snapshot.findings] == [
-            (LOGGING, "us-east-1", "ec2:DescribeRegions")
-        ]
-        assert snapshot.accounts[0].regions == ("us-east-1",)
-        # The bucket is found all the same, and its region from its queue's.
-        assert [(each.bucket, each.account_id, each.region) for each in snapshot.buckets] == [
-            ("central-logs", LOGGING, "us-east-1")
-        ]
+def test_without_regions_and_bucket_locations(all_accounts: Accounts, proxy: FaultProxy) -> None:
+    proxy.deny("DescribeRegions")
+    proxy.deny("GetBucketLocation")
+    roles = all_accounts.settings.roles[1:2]
+    settings = replace(all_accounts.settings, regions=None, credentials_file=None, roles=roles)
+    snapshot = Discovery(Accounts(settings)).run()
+    assert [(each.account_id, each.region, each.subject) for each in snapshot.findings] == [
+        (LOGGING, "us-east-1", "ec2:DescribeRegions"),
+        (LOGGING, "us-east-1", "central-logs"),
+    ]
+    assert snapshot.accounts[0].regions == ("us-east-1",)
+    # The bucket is found all the same, and its region from its queue's.
+    assert [(each.bucket, each.account_id, each.region) for each in snapshot.buckets] == [
+        ("central-logs", LOGGING, "us-east-1")
+    ]
