@@ -35,6 +35,10 @@ STEADY = 60.0
 """Seconds with a lease after which a daemon counts as well again, and the pauses start from the first."""
 LOOK_EVERY = 60.0
 """Seconds between two looks at the stream itself: is it there, is it the same one."""
+HANDED_OVER = 3.0
+"""Seconds after its last courier in which a daemon that was told to end gives up being the leader (it takes less than
+one; while the lock of a leader that is gone has not run out, for minutes, no other agent takes up a lease). KCL 3.1.3
+then waits for itself: for the whole grace, when a shard is read more often than once a second."""
 AFTER_GRACE = 5.0
 """Seconds beyond the grace in which a daemon ends by itself."""
 START_TIME = 120.0
@@ -245,10 +249,16 @@ class Supervisor:
 
     def _end(self, daemon: Daemon, grace: float) -> None:
         daemon.terminate()
-        # Not sooner, even when all couriers have left: it still gives up being the leader, and as long as the lock of a
-        # leader that is gone has not run out (minutes), no other agent takes up a lease.
-        if not daemon.wait(grace + AFTER_GRACE):
-            log.warning("kinesis %s: daemon %d did not end in its grace: killed", self.settings.name, daemon.pid)
+        deadline = time.monotonic() + grace + AFTER_GRACE
+        left: float | None = None  # since when no courier is there
+        while not daemon.wait(0.1):
+            now = time.monotonic()
+            left = None if self.figures.leases() else left or now
+            if left is not None and now - left > HANDED_OVER:
+                break
+            if now > deadline:
+                log.warning("kinesis %s: daemon %d did not end in its grace: killed", self.settings.name, daemon.pid)
+                break
         daemon.kill()
 
     def _launch(self, application: str, now: Standing, lock: int) -> Daemon:
