@@ -115,7 +115,6 @@ class Agent:
 
     def start(self) -> None:
         """Everything, in order. Returns when sources are being read (or tried)."""
-        self._say_hello()
         if self.leads and self._current.empty and not self.stopping.is_set():
             self.discover()
         with self._life:
@@ -131,6 +130,7 @@ class Agent:
                 self._schedule.start()
                 if self._current.age > FRESH:
                     self._schedule.run_now()
+            self._say_what_is_read()
             self.started = True
 
     def stop(self) -> None:
@@ -408,6 +408,12 @@ class Agent:
         counter.labels(collector).inc(total - before if total >= before else total)
         self._totals[key] = total
 
+    def _say_what_is_read(self) -> None:
+        known = self._current.known
+        read = {way.home for way in known.plan.chosen.values()}
+        without = [vpc.vpc_id for vpc in known.snapshot.vpcs if vpc.vpc_id not in read]
+        log.info("reading", **self._sources.counts(), vpcs=len(known.snapshot.vpcs), vpcs_without_source=len(without))
+
     def _store_traffic(self) -> None:
         with self._traffic_lock:
             traffic, self._traffic = self._traffic, {}
@@ -503,10 +509,16 @@ class Agent:
             self._gave_up.wait(min(left, 0.5))
         return over
 
-    def _say_hello(self) -> None:
-        """Ten lines: what will be read, to where, in which mode."""
+    def say_hello(self) -> None:
+        """What will be read, to where, in which mode; `start` says at its end how many sources that are."""
         config = self.config
-        log.info("edfn-agent starts", version=__version__, worker=self.worker, workers=self.workers)
+        log.info(
+            "edfn-agent starts",
+            version=__version__,
+            worker=self.worker,
+            workers=self.workers,
+            state=str(config.state_directory),
+        )
         log.info(
             "scanner", kind="compiled" if COMPILED else "plain Python: about thirty times slower; see docs/install.md"
         )

@@ -171,6 +171,15 @@ class Sources:
         """How many sources there are to read."""
         return len(self._health()) + (self._firehose is not None)
 
+    def counts(self) -> dict[str, int]:
+        """The same, by kind."""
+        return {
+            "queues": len(self._s3.health()) if self._s3 is not None else 0,
+            "log_groups": len(self._cloudwatch.health()) if self._cloudwatch is not None else 0,
+            "streams": len(self._kinesis.health()) if self._kinesis is not None else 0,
+            "firehose_endpoints": int(self._firehose is not None),
+        }
+
     def problems(self) -> list[str]:
         """One line for each source that cannot be read."""
         return [f"{input} {source}: {error}" for input, source, ok, error in self._health() if ok is False]

@@ -108,6 +108,7 @@ def _work(config: Config, path: Path, worker: int, signals: _Signals, worker_of_
     except StateError as error:
         log.error("the state cannot be used", error=str(error))
         return 1
+    agent.say_hello()
     pages = _Pages(agent, config, worker)
     try:
         pages.open()

@@ -24,7 +24,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -82,6 +82,10 @@ class Handed:
     oldest: int
     text: bytes
     about: dict[str, str | int]
+
+
+def _time(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")
 
 
 class GroupReader:
@@ -336,10 +340,10 @@ class GroupReader:
             done = int(((self._done_elsewhere(self.group.arn) or 0.0) - self.settings.overlap) * 1000)
             if done > (cursor["floor"] if cursor is not None else 0):
                 self._floor = done
-                log.info("log group is read for another source", log_group=self.group.arn, start_ms=self._floor)
+                log.info("log group is read for another source", log_group=self.group.arn, read_from=_time(self._floor))
             elif cursor is None:
                 self._floor = start_time(self.settings.start_from, self._clock.now())
-                log.info("log group is new", log_group=self.group.arn, start_ms=self._floor)
+                log.info("log group is new", log_group=self.group.arn, read_from=_time(self._floor))
             if cursor is not None:
                 self._floor, self._created = max(self._floor, int(cursor["floor"])), cursor.get("created")
             self._ids.load({int(minute): text for minute, text in stored.items()})

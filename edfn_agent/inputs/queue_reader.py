@@ -292,7 +292,9 @@ class QueueReader:
 
     def _ignored(self, reason: str, message: Message, **facts: str) -> None:
         self._metrics.notifications_left.labels(reason).inc()
-        log.info("notification is no work", source=self.queue.name, kind=reason, message=message.held.name, **facts)
+        log.info(
+            "message names no flow log", source=self.queue.name, kind=reason, message=message.held.name, **facts
+        )
 
     def _put(self, job: Job) -> None:
         with self._room:

@@ -11,6 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from typing import Generic, Protocol, TypeVar
 
+import structlog
+
 from edfn_agent.inputs.clock import Clock, Deadline
 from edfn_agent.inputs.health import Health
 from edfn_agent.ops.metrics import Metrics
@@ -29,6 +31,11 @@ class SourceReader(Protocol):
     def stop(self, deadline: Deadline) -> None:
         """Wait for what is in hand until `deadline`, give back the rest."""
 
+
+SAID = 10
+"""Sources named one by one when many are begun at a time; the rest is counted. All are in the metrics."""
+
+log = structlog.get_logger("edfn.inputs")
 
 Source = TypeVar("Source", bound=Hashable)
 Settings = TypeVar("Settings")
@@ -94,11 +101,14 @@ class Readers(ABC, Generic[Source, Settings]):
                 label = reader.health()
                 self._metrics.source_failing.remove(label.input, label.source)
                 self._metrics.input_lag.remove(label.input, label.source)
-            for source in wanted:
-                if source not in self._readers and not self._ended:
-                    self._readers[source] = self._reader(source)
-                    self._readers[source].start()
+            begun = [source for source in wanted if source not in self._readers and not self._ended]
+            for number, source in enumerate(begun):
+                self._readers[source] = self._reader(source)
+                self._readers[source].start()
+                if number < SAID:
                     self._say(source)
+            if len(begun) > SAID:
+                log.info("reading more, too", more=len(begun) - SAID, like=str(begun[SAID]))
 
 
 def _stop_all(readers: Sequence[SourceReader], deadline: Deadline) -> None:

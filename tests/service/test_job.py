@@ -13,6 +13,7 @@ Install = Callable[..., Service]
 
 def test_written_is_exported_is_received(cloud: Cloud, collector: Collector, install: Install) -> None:
     service = install(collector).start()
+    assert service.says("reading queues=2 log_groups=2 streams=0 firehose_endpoints=0 vpcs=4 vpcs_without_source=0")
     for _ in range(3):
         cloud.write(4000, per_delivery=250)
     until(lambda: collector.unique == cloud.written, lambda: (collector.unique, cloud.written, service.tail()))
