@@ -33,8 +33,8 @@ class Posted:
     """A delivery stream that posts, with the flow log behind it, and the agent that is posted to."""
 
     def __init__(self, cloud: Cloud, folder: Path) -> None:
-        self.traffic, self.collector, self.vpc = Traffic(), Collector(), cloud.vpc("posted")
-        self.stream = cloud.delivery_stream("posted", "failed-posts", "failed/", "https://flows.example.com/")
+        self.traffic, self.collector, self.vpc = Traffic(), Collector(), cloud.vpc("endpoint-alone")
+        self.stream = cloud.delivery_stream("endpoint-alone", "failed-posts", "failed/", "https://flows.example.com/")
         cloud.flow_log(self.vpc, REVERSED, "kinesis-data-firehose", self.stream)
         (folder / "access-key").write_text(ACCESS_KEY + "\n")
         self.port = free_port()
