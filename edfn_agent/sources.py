@@ -81,6 +81,7 @@ class Sources:
         self._cloudwatch: CloudWatchInput | None = None
         self._kinesis: KinesisInput | None = None
         self._firehose: FirehoseEndpoint | None = None
+        self._firehose_problem = ""
         self._noted: set[str] = set()  # streams that edfn_source_failing tells of
         self._takeover = Takeover(state, worker, workers)
         self._reading_again = threading.Lock()
@@ -99,6 +100,7 @@ class Sources:
         with self._lock:
             if not self._running:
                 return
+            self._make()  # an endpoint that could not be opened
             if self._s3 is not None:
                 self._s3.set_sources(self._queues(known))
             if self._cloudwatch is not None:
@@ -114,9 +116,10 @@ class Sources:
             before, self._config = self._config, config
             if not self._running:
                 return
-            if before.inputs.firehose != config.inputs.firehose and self._firehose is not None:
-                self._firehose.stop()
-                self._firehose = None
+            if before.inputs.firehose != config.inputs.firehose:
+                if self._firehose is not None:
+                    self._firehose.stop()
+                self._firehose, self._firehose_problem = None, ""
             if config.inputs.s3 is None and self._s3 is not None:
                 self._s3.stop(config.shutdown_timeout)
                 self._s3 = None
@@ -189,6 +192,8 @@ class Sources:
         for each in (self._s3, self._cloudwatch):
             if each is not None:
                 found += [(health.input, health.source, health.ok, health.error) for health in each.health()]
+        if self._firehose_problem:
+            found.append(("firehose", "endpoint", False, self._firehose_problem))
         if self._kinesis is not None:
             found += [("kinesis", one.arn, one.well, _said(one)) for one in self._kinesis.health()]
         return found
@@ -383,8 +388,9 @@ class Sources:
                 host, port = endpoint.start()
             except EndpointError as error:
                 log.error("the endpoint of Firehose cannot be opened", error=str(error))
+                self._firehose_problem = str(error)
                 return
-            self._firehose = endpoint
+            self._firehose, self._firehose_problem = endpoint, ""
             log.info("listening for Firehose", host=host, port=port)
 
     def _counted(self, input: str) -> Submit:

@@ -1,7 +1,8 @@
-"""A stop may come while the start is under way, in its own thread: nothing half begun may be left, or fail."""
+"""Starting and stopping in one process: a stop that comes while the start is under way, an endpoint that is taken."""
 
 from __future__ import annotations
 
+import socket
 import threading
 from pathlib import Path
 
@@ -51,3 +52,22 @@ def test_stop_waits_for_what_is_half_begun(tmp_path: Path, monkeypatch: pytest.M
     go_on.set()
     stopping.join(20)
     assert told == ["started", "stopped"]
+
+
+def test_an_endpoint_that_is_taken_is_named_in_health_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Agent, "discover", lambda _: None)
+    path = tmp_path / "edfn-agent.yaml"
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        inputs = f"inputs: {{firehose: {{listen: '127.0.0.1:{port}'}}}}\n"
+        path.write_text(CONFIG.replace("STATE", str(tmp_path / "state")) + inputs)
+        agent = Agent(load(path))
+        agent.start()
+        assert any(f"{port}" in each for each in agent.degraded()), agent.degraded()
+    agent._sources.follow(agent._current.known)
+    assert agent.degraded() == []
+    agent.stop()
