@@ -14,6 +14,7 @@ from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -95,26 +96,23 @@ class RecordMaker:
         shapes, shape = columns.shapes()
         count = len(flows.exporters)
         key = shape.astype(np.uint32) * np.uint32(count) + flows.exporter if len(shapes) > 1 else flows.exporter
-        sizes = np.bincount(key, minlength=len(shapes) * count).reshape(len(shapes), count)
         order: NDArray[np.intp] | None = None
-        if np.count_nonzero(sizes) > 1:
-            small = key.astype(np.uint16) if sizes.size < 65536 else key  # 16 bits: NumPy sorts them by radix
+        if key.min() < key.max():
+            small = key.astype(np.uint16) if len(shapes) * count <= 65536 else key  # NumPy sorts 16 bits by radix
             order = np.argsort(small, kind="stable")
+            key = key[order]
+        starts = [0, *(np.flatnonzero(key[1:] != key[:-1]) + 1).tolist()]
+        groups = [divmod(each, count) for each in key[starts].tolist()]  # (shape, exporter), in order
+        ends = [*starts[1:], len(key)]
         by_exporter: dict[int, list[Records]] = {}
-        start = 0
-        for number, described in enumerate(shapes):
-            total = int(sizes[number].sum())
-            if not total:
-                continue
-            rows = None if order is None else order[start : start + total]
-            start += total
-            records = self._records(columns, self._plan(columns, *described), rows, total)
-            first = 0
-            for code in np.flatnonzero(sizes[number]).tolist():
-                size = int(sizes[number, code])
+        for number, same in groupby(zip(groups, starts, ends, strict=True), key=lambda group: group[0][0]):
+            these = [(code, start, end) for (_, code), start, end in same]
+            first, last = these[0][1], these[-1][2]
+            rows = None if order is None else order[first:last]
+            records = self._records(columns, self._plan(columns, *shapes[number]), rows, last - first)
+            for code, start, end in these:
                 if code not in flows.elsewhere:
-                    by_exporter.setdefault(code, []).append(records[first : first + size])
-                first += size
+                    by_exporter.setdefault(code, []).append(records[start - first : end - first])
         return [(flows.exporters[code], runs) for code, runs in by_exporter.items()]
 
     def _plan(self, columns: _Columns, family: int, lacking: frozenset[str]) -> _Plan:
@@ -223,7 +221,7 @@ class _Columns:
         self.has_direction = flows.direction is not None
         self._made: dict[str, Array] = {}
 
-    def shapes(self) -> tuple[list[tuple[int, frozenset[str]]], NDArray[np.uint8]]:
+    def shapes(self) -> tuple[list[tuple[int, frozenset[str]]], NDArray[np.uint16]]:
         """The kinds of row there are, as (family, columns lacking), and which kind each row is."""
         code = (self.batch.family == 6).astype(np.uint16)
         lacking = [*self._absent()]
@@ -232,14 +230,14 @@ class _Columns:
         if not lacking:
             first = int(code[0])
             if first == int(code.min()) == int(code.max()):
-                return [(6 if first else 4, frozenset())], np.zeros(len(code), np.uint8)
-            return [(4, frozenset()), (6, frozenset())], code.astype(np.uint8)
+                return [(6 if first else 4, frozenset())], np.zeros(len(code), np.uint16)
+            return [(4, frozenset()), (6, frozenset())], code
         present, kind = np.unique(code, return_inverse=True)
         shapes = [
             (6 if value & 1 else 4, frozenset(name for bit, (name, _) in enumerate(lacking, 1) if value >> bit & 1))
             for value in present.tolist()
         ]
-        return shapes, kind.astype(np.uint8)
+        return shapes, kind.astype(np.uint16)  # 2 families and 11 columns that may lack make 4096 kinds
 
     def _absent(self) -> list[tuple[str, NDArray[np.bool_]]]:
         absent: list[tuple[str, NDArray[np.bool_]]] = []

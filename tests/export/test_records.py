@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,30 @@ def test_a_record_without_bytes_uses_a_template_without_them(export: Export) -> 
     assert with_bytes["octetDeltaCount"] == 4249
     assert "octetDeltaCount" not in without
     assert without["packetDeltaCount"] == 20
+
+
+def test_a_record_has_what_its_line_has_however_many_kinds_of_line_there_are(export: Export) -> None:
+    """All that may be `-` in every combination: 512 templates, more than an octet can tell apart."""
+    values = {
+        "dstaddr": ("10.0.0.2", "destinationIPv4Address"),
+        "srcport": ("1", "sourceTransportPort"),
+        "dstport": ("2", "destinationTransportPort"),
+        "protocol": ("6", "protocolIdentifier"),
+        "packets": ("7", "packetDeltaCount"),
+        "bytes": ("99", "octetDeltaCount"),
+        "start": ("1735920000", "flowStartMilliseconds"),
+        "end": ("1735920060", "flowEndMilliseconds"),
+        "action": ("ACCEPT", "firewallEvent"),
+    }
+    elements = [element for _, element in values.values()]
+    there = list(product((True, False), repeat=len(values)))
+    lines = [
+        " ".join(["10.0.0.1", *(text if has else "-" for has, (text, _) in zip(which, values.values(), strict=True))])
+        for which in there
+    ]
+    flows = export("\n".join([" ".join(["srcaddr", *values]), *lines])).flows
+    assert sorted(tuple(element in record for element in elements) for record in flows) == sorted(there)
+    assert all(record.get("octetDeltaCount", 99) == 99 for record in flows)
 
 
 def test_one_address_is_enough(export: Export) -> None:
