@@ -121,10 +121,9 @@ def test_a_hundred_at_once_beside_those_who_are_slow(posted: Posted) -> None:
     with ThreadPoolExecutor(100) as pool:
         answers = list(pool.map(lambda request: posted.post(request[0]), requests))
     assert answers == [200] * 100
-    together = {number: record for _, wanted in requests for number, record in wanted.items()}
-    posted.arrived(together)
-    assert [each.go_on() for each in slow] == [b"200"] * len(slow)
-    together |= {number: record for _, wanted in late for number, record in wanted.items()}
+    with ThreadPoolExecutor(len(slow)) as pool:
+        assert list(pool.map(Slow.go_on, slow)) == [b"200"] * len(slow)
+    together = {number: record for _, wanted in (*requests, *late) for number, record in wanted.items()}
     posted.arrived(together)
     assert set(posted.collector.records) - before == together.keys()
 
