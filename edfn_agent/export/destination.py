@@ -214,7 +214,9 @@ class Destination:
             due = self.process.due(domain, wanted.values(), now)
             before = self._exporters.get(exporter.key)
             moved = before is not None and before.address != exporter.address
-            if due or moved:  # to a collector, another address is another exporter, which has announced nothing
+            # To a collector another address is another exporter, which has announced nothing. Another name is told at
+            # once, too: over TCP the tables would not come again.
+            if due or before not in (None, exporter):
                 new = new or moved or exporter.key not in self._told or any(t.id >= 300 for t in due)
                 messages = self._announcement(domain, list(wanted.values()), known, exporter, now, export_time)
             elif changes > self._told[exporter.key]:
