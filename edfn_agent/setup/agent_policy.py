@@ -146,7 +146,7 @@ def _kinesis(access: Access, account: str, partition: str) -> list[Statement]:
     if access.streams and not known:
         return []  # the streams are in other accounts
     streams = [stream.arn for stream in known] or [f"arn:{partition}:kinesis:*:{account}:stream/*"]
-    read = ["DescribeStream", "DescribeStreamSummary", "GetRecords", "GetShardIterator", "ListShards"]
+    read = ["DescribeStreamSummary", "GetRecords", "GetShardIterator", "ListShards"]
     statements = [allow([f"kinesis:{action}" for action in read], _one(streams), "StreamsRead")]
     fan_out = [stream.arn for stream in known if stream.fan_out]
     if fan_out:

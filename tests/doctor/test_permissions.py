@@ -58,7 +58,6 @@ def test_the_original_policy_is_enough(world: World, config: Path) -> None:
         "sqs:ReceiveMessage",
         "sqs:DeleteMessage",
         "sqs:ChangeMessageVisibility",
-        "kinesis:DescribeStream",
         "kinesis:DescribeStreamSummary",
         "kinesis:ListShards",
         "kinesis:GetShardIterator",

@@ -19,8 +19,12 @@ from edfn_agent.ops.doctor.trials import Target, Trials
 
 _NOTHING = "the stream is not read"
 _LEASES = "the Kinesis Client Library cannot keep its leases, and the stream is not read"
-_WRITES = ("CreateTable", "UpdateTable", "PutItem", "UpdateItem", "DeleteItem")
-_SIDE_TABLES = ("-CoordinatorState", "-WorkerMetricStats")
+_WRITES = {
+    "": ("CreateTable", "UpdateTable", "PutItem", "UpdateItem", "DeleteItem"),
+    "-CoordinatorState": ("CreateTable", "PutItem", "UpdateItem", "DeleteItem"),
+    "-WorkerMetricStats": ("CreateTable", "UpdateItem", "DeleteItem"),
+}
+"""What KCL 3.1 does to the application's three tables, by the end of their names."""
 
 
 def settings_of(config: Any, arn: str) -> StreamSettings | None:
@@ -50,12 +54,12 @@ def stream(trials: Trials, stream: Stream, settings: StreamSettings, metrics: bo
         text = f"{stream.status}, {shards}, kept {stream.retention_hours} h"
         yield Check("stream.active", OK, text, *where)
     target = Target(stream.account_id, stream.region, stream.arn)
-    described = trials.call(target, "kinesis", "DescribeStream", {"Limit": 1, "StreamName": stream.name}, _NOTHING)
+    described = trials.call(target, "kinesis", "DescribeStreamSummary", {"StreamName": stream.name}, _NOTHING)
     yield described.check
     yield from _reading(trials, stream, target)
     yield from _consumer(trials, target, settings)
     yield from _leases(trials, target, settings)
-    key = (described.answer or {}).get("StreamDescription", {}).get("KeyId") if stream.encrypted else None
+    key = (described.answer or {}).get("StreamDescriptionSummary", {}).get("KeyId") if stream.encrypted else None
     if key and not key.endswith("alias/aws/kinesis"):  # who may read the stream may decrypt with AWS's own key
         yield from keys.key(trials, target, key, "kinesis", "its records cannot be read", None)
     if metrics:
@@ -104,7 +108,8 @@ def _consumer(trials: Trials, target: Target, settings: StreamSettings) -> Itera
 def _leases(trials: Trials, target: Target, settings: StreamSettings) -> Iterator[Check]:
     """The lease table is in the stream's account and region: the library has the keys of that account."""
     where = (target.account_id, target.region, target.resource)
-    for table in (settings.application, *(f"{settings.application}{suffix}" for suffix in _SIDE_TABLES)):
+    for suffix, writes in _WRITES.items():
+        table = settings.application + suffix
         arn = f"arn:{settings.partition}:dynamodb:{settings.region}:{settings.account_id}:table/{table}"
         place = Target(target.account_id, target.region, arn)
         name = {"TableName": table}
@@ -112,18 +117,18 @@ def _leases(trials: Trials, target: Target, settings: StreamSettings) -> Iterato
         yield trial.check
         if trial.denied:
             continue
-        if table == settings.application:
+        if not suffix:
             text = f"{table} is there" if trial.answer else f"{table} is made by the library at its first start"
             yield Check("stream.leases", OK, text, *where)
         yield trials.call(place, "dynamodb", "Scan", {"Limit": 1, **name}, _LEASES, expected=(Kind.MISSING,)).check
-        key = {"Key": {"leaseKey": {"S": "doctor"}}} if table == settings.application else None
+        key = {"Key": {"leaseKey": {"S": "doctor"}}} if not suffix else None
         if key is not None:
             # A key of another shape than the table's is refused as such, which only who is allowed hears.
             kinds = (Kind.MISSING, Kind.OTHER)
             yield trials.call(place, "dynamodb", "GetItem", {**name, **key}, _LEASES, expected=kinds).check
-        for operation in _WRITES:
+        for operation in writes:
             yield trials.ask_iam(place, f"dynamodb:{operation}", _LEASES)
-        if table == settings.application:
+        if not suffix:
             index = Target(target.account_id, target.region, arn, f"{arn}/index/*")
             yield trials.ask_iam(index, "dynamodb:Query", _LEASES, why="the index is the library's to make")
 
