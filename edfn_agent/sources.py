@@ -562,7 +562,9 @@ class Sources:
         self._state.quarantine.add("kinesis", origin.source, delivery.name, reason, time.time(), payload, detail)
 
     def _access(self, settings: Any) -> Any:
-        return _AccountAccess(self._client, self._credentials, settings.account_id, settings.region)
+        from edfn_agent.inputs.kinesis.stream import AccountAccess
+
+        return AccountAccess(settings, self._client, self._credentials)
 
 
 def _said(stream: StreamHealth) -> str:
@@ -570,24 +572,3 @@ def _said(stream: StreamHealth) -> str:
     said = f"{stream.state.value}: {stream.detail}" if stream.detail else stream.state.value
     lines = [] if stream.well else stream.last_lines[-LAST_LINES:]
     return said + (f" (its daemon: {' | '.join(map(Redaction().text, lines))})" if lines else "")
-
-
-class _AccountAccess:
-    """The account of a stream, for its daemon."""
-
-    def __init__(self, client: Clients, credentials: Callable[[str], Any], account_id: str, region: str) -> None:
-        self._client, self._credentials = client, credentials
-        self._account_id, self._region = account_id, region
-
-    def keys(self) -> Any:
-        from edfn_agent.inputs.kinesis.stream import Keys
-
-        credentials = self._credentials(self._account_id)
-        if credentials is None:
-            raise RuntimeError(f"account {self._account_id}: no AWS credentials were found")
-        frozen = credentials.get_frozen_credentials()
-        # botocore has no public way to ask how long keys live
-        return Keys(frozen.access_key, frozen.secret_key, frozen.token, getattr(credentials, "_expiry_time", None))
-
-    def client(self, service: str) -> Any:
-        return self._client(self._account_id, self._region, service)

@@ -14,8 +14,7 @@ from edfn_agent.commands.options import Group, configuration
 
 if TYPE_CHECKING:
     from edfn_agent.config import Config
-    from edfn_agent.inputs.kinesis.stream import Access, Keys, StreamSettings
-    from edfn_agent.inventory.accounts import Accounts
+    from edfn_agent.inputs.kinesis.stream import StreamSettings
 
 
 @click.group(cls=Group)
@@ -39,9 +38,9 @@ def deregister(stream: str, file: str | None, application: str | None, region: s
 
     config = _loaded(file) if file else None
     settings = _settings(stream, config, application, region)
-    access = _access(settings, config)
+    client = _client(settings, config)
     try:
-        removed = streams.deregister(settings, access)
+        removed = streams.deregister(settings, client)
     except Exception as error:
         _stop(f"{settings.arn}: the consumer was not removed: {error}", 1)
     for name in removed:
@@ -78,13 +77,12 @@ def _arn(name: str, region: str | None) -> str:
         _stop(f"stream {name!r} is not in the configuration, and was not found with the usual AWS settings: {error}", 1)
 
 
-def _access(settings: StreamSettings, config: Config | None) -> Access:
+def _client(settings: StreamSettings, config: Config | None) -> Any:
+    """Of the stream's account: as the configuration reaches it, else by the usual AWS settings."""
     if config is None:
         import boto3
 
-        from edfn_agent.inputs.kinesis.stream import SessionAccess
-
-        return SessionAccess(boto3.Session(region_name=settings.region), settings.region)
+        return boto3.Session(region_name=settings.region).client("kinesis")
     from edfn_agent.inventory.accounts import Accounts, AwsSettings, NoRegion
 
     accounts = Accounts(AwsSettings.of(config.aws))
@@ -97,18 +95,7 @@ def _access(settings: StreamSettings, config: Config | None) -> Access:
             (row.error for row in rows if row.account_id == settings.account_id), "no role or profile leads to it"
         )
         _stop(f"account {settings.account_id} of {settings.arn} cannot be reached: {why}", 1)
-    return _AccountAccess(accounts, settings)
-
-
-class _AccountAccess:
-    def __init__(self, accounts: Accounts, settings: StreamSettings) -> None:
-        self._accounts, self._settings = accounts, settings
-
-    def keys(self) -> Keys:
-        raise NotImplementedError("no daemon is started here")
-
-    def client(self, service: str) -> Any:
-        return self._accounts.client(self._settings.account_id, self._settings.region, service)
+    return accounts.client(settings.account_id, settings.region, "kinesis")
 
 
 def _loaded(file: str) -> Config:

@@ -7,6 +7,7 @@ In: an ARN and settings; answers of DescribeStreamSummary and DescribeTable. Out
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, Protocol
@@ -103,25 +104,29 @@ class Access(Protocol):
     def client(self, service: str) -> Any: ...
 
 
-class SessionAccess:
-    """Access through a boto3 session (any kind: role and external id, profile, environment, instance)."""
+class AccountAccess:
+    """Access by what reaches accounts: clients by account, region and service, botocore's credentials by account."""
 
-    def __init__(self, session: Any, region: str, endpoints: dict[str, str] | None = None) -> None:
-        self._session = session
-        self._region = region
-        self._endpoints = endpoints or {}
+    def __init__(
+        self,
+        settings: StreamSettings,
+        client: Callable[[str, str, str], Any],
+        credentials: Callable[[str], Any],
+    ) -> None:
+        self._settings, self._client, self._credentials = settings, client, credentials
 
     def keys(self) -> Keys:
-        credentials = self._session.get_credentials()
+        account_id = self._settings.account_id
+        credentials = self._credentials(account_id)
         if credentials is None:
-            raise RuntimeError("no AWS credentials were found")
+            raise RuntimeError(f"account {account_id}: no AWS credentials were found")
         frozen = credentials.get_frozen_credentials()
         # botocore has no public way to ask how long keys live.
         expires = getattr(credentials, "_expiry_time", None)
         return Keys(frozen.access_key, frozen.secret_key, frozen.token, expires)
 
     def client(self, service: str) -> Any:
-        return self._session.client(service, region_name=self._region, endpoint_url=self._endpoints.get(service))
+        return self._client(self._settings.account_id, self._settings.region, service)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,16 +187,15 @@ def application_for(settings: StreamSettings, now: Standing, access: Access) -> 
     return f"{settings.application}-{now.created:%Y%m%dT%H%M%S}"
 
 
-def deregister(settings: StreamSettings, access: Access, consumer: str | None = None) -> list[str]:
+def deregister(settings: StreamSettings, kinesis: Any) -> list[str]:
     """Remove this application's fan-out consumers from the stream; returns the names of those removed."""
-    kinesis = access.client("kinesis")
     removed = []
     pages = kinesis.get_paginator("list_stream_consumers").paginate(StreamARN=settings.arn)
     for each in [each for page in pages for each in page["Consumers"]]:
         name = each["ConsumerName"]
         if each["ConsumerStatus"] == "DELETING":
             continue
-        if name == (consumer or settings.application) or (consumer is None and _is_later(name, settings.application)):
+        if name == settings.application or _is_later(name, settings.application):
             kinesis.deregister_stream_consumer(ConsumerARN=each["ConsumerARN"])
             removed.append(name)
     return removed
