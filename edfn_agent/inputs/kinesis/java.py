@@ -21,7 +21,7 @@ MULTILANG = "amazon-kinesis-client-multilang"
 
 INSTALL_JAVA = (
     f"Install Java {OLDEST_JAVA} or newer, headless is enough "
-    "(Debian and Ubuntu: apt-get install openjdk-17-jre-headless; "
+    "(Debian 12 and Ubuntu: apt-get install openjdk-17-jre-headless; Debian 13: openjdk-21-jre-headless; "
     "Amazon Linux: dnf install java-17-amazon-corretto-headless; RHEL: dnf install java-17-openjdk-headless), "
     "or set JAVA_HOME to one"
 )
