@@ -6,21 +6,26 @@ and a Tally. It is what `collect`, `decode` and `demo` look through; it stores n
 
 from __future__ import annotations
 
-import select
+import selectors
 import socket
 import time
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edfn_agent.export.mapping import REJECTED
-from ipfix import CollectingProcess, DataSet, DecodingError, Message
+from ipfix import CollectingProcess, DataSet, DecodingError, HeaderError, Message
 
 RECEIVE_BUFFER = 16 * 1024 * 1024
 """Octets asked of the kernel: what arrives while a batch is decoded has to wait somewhere."""
+MOST_STREAMS = 256
+"""TCP connections at a time; one more is closed at once. Each may keep one message that is not whole yet."""
 _LARGEST = 65535
+
+_COUNTED = ("octetDeltaCount", "packetDeltaCount", "firewallEvent", "ingressInterface", "egressInterface")
 
 
 @dataclass(slots=True)
@@ -99,13 +104,16 @@ def _note_options(tally: ExporterTally, data: DataSet) -> None:
 
 def _count_flows(tally: ExporterTally, data: DataSet) -> None:
     tally.flows += len(data)
-    names = data.template.names
+    # an exporter may announce a counter with any length; where that is no integer's, it is shown, but not added up
+    fields = dict(zip(data.template.names, data.template.fields, strict=True))
+    names = [name for name in _COUNTED if name in fields and fields[name].element.data_type.startswith("unsigned")]
+    columns: dict[str, NDArray[Any]]
     if data.template.record_length is not None:
-        columns = data.columns()
+        every = data.columns()
+        columns = {name: every[name] for name in names}
     else:  # records of variable length: only what is counted
-        wanted = ("octetDeltaCount", "packetDeltaCount", "firewallEvent", "ingressInterface", "egressInterface")
         records = list(data)
-        columns = {name: np.array([record[name] for record in records]) for name in wanted if name in names}
+        columns = {name: np.array([record[name] for record in records], np.uint64) for name in names}
 
     def total(name: str) -> int:
         return int(columns[name].sum(dtype=np.uint64)) if name in columns else 0
@@ -116,8 +124,7 @@ def _count_flows(tally: ExporterTally, data: DataSet) -> None:
         tally.denied += int(np.count_nonzero(columns["firewallEvent"] == REJECTED))
     for name in ("ingressInterface", "egressInterface"):
         if name in columns:
-            used: NDArray[np.generic] = np.unique(columns[name])
-            tally.used_interfaces.update(int(index) for index in used.tolist() if index)
+            tally.used_interfaces.update(index for index in np.unique(columns[name]).tolist() if index)
 
 
 class Listener:
@@ -126,6 +133,7 @@ class Listener:
     def __init__(self, scheme: str, host: str, port: int, process: CollectingProcess | None = None) -> None:
         self._process = process or CollectingProcess()
         self._streams: dict[socket.socket, tuple[str, bytearray]] = {}
+        self._selector = selectors.DefaultSelector()
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         kind = socket.SOCK_DGRAM if scheme == "udp" else socket.SOCK_STREAM
         self._socket = socket.socket(family, kind)
@@ -142,6 +150,7 @@ class Listener:
             self._socket.close()
             raise
         self._socket.setblocking(False)
+        self._selector.register(self._socket, selectors.EVENT_READ)
         self._datagrams = kind == socket.SOCK_DGRAM
 
     def _force_buffer(self) -> None:
@@ -159,15 +168,28 @@ class Listener:
     def receive(self, until: Callable[[], bool], poll: float = 0.1) -> Iterator[Received]:
         """Messages as they come, until `until()`, which is asked whenever nothing is waiting and after each message."""
         while not until():
-            ready, _, _ = select.select([self._socket, *self._streams], [], [], poll)
-            for sock in ready:
+            for key, _ in self._selector.select(poll):
+                sock = key.fileobj
+                assert isinstance(sock, socket.socket)
                 if sock is not self._socket:
-                    yield from self._read_stream(sock)
+                    yield from self._read_stream(sock, until)
                 elif self._datagrams:
                     yield from self._read_datagrams(until)
                 else:
-                    stream, address = self._socket.accept()
-                    self._streams[stream] = (str(address[0]), bytearray())
+                    self._accept()
+                if until():
+                    return
+
+    def _accept(self) -> None:
+        try:
+            stream, address = self._socket.accept()
+        except OSError:  # it has gone again
+            return
+        if len(self._streams) >= MOST_STREAMS:
+            stream.close()
+            return
+        self._streams[stream] = (str(address[0]), bytearray())
+        self._selector.register(stream, selectors.EVENT_READ)
 
     def _read_datagrams(self, until: Callable[[], bool]) -> Iterator[Received]:
         while True:
@@ -179,33 +201,41 @@ class Listener:
             if until():
                 return
 
-    def _read_stream(self, stream: socket.socket) -> Iterator[Received]:
+    def _read_stream(self, stream: socket.socket, until: Callable[[], bool]) -> Iterator[Received]:
         sender, buffer = self._streams[stream]
         try:
             octets = stream.recv(1 << 18)
         except OSError:
             octets = b""
         if not octets:
-            stream.close()
-            del self._streams[stream]
-            self._process.forget(id(buffer))
+            self._end(stream)
             return
         buffer += octets
         while len(buffer) >= 4:
             length = int.from_bytes(buffer[2:4], "big")
-            if length < 16:
-                yield Received(sender, bytes(buffer), None, None)
-                del buffer[:]
+            if buffer[:2] != b"\x00\x0a" or length < 16:  # where the next message would begin nobody can say
+                self._end(stream)
+                yield Received(sender, bytes(buffer), None, HeaderError("no message header in the stream; closed"))
                 return
             if len(buffer) < length:
                 return
-            yield self._decode(bytes(buffer[:length]), sender, id(buffer))
+            message = bytes(buffer[:length])
             del buffer[:length]
+            yield self._decode(message, sender, id(buffer))
+            if until():
+                return
+
+    def _end(self, stream: socket.socket) -> None:
+        _, buffer = self._streams.pop(stream)
+        self._selector.unregister(stream)
+        stream.close()
+        self._process.forget(id(buffer))
 
     def _decode(self, octets: bytes, sender: str, session: Hashable) -> Received:
         return decode(self._process, octets, sender, session)
 
     def close(self) -> None:
+        self._selector.close()
         for stream in self._streams:
             stream.close()
         self._socket.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -229,9 +230,9 @@ class _Show:
             return
         kind = f"options template {template.id}, scope {scope}" if scope else f"template {template.id}"
         parts = ", ".join(
-            f"{f.element.name}({f.element.pen}/{f.element.id})[{'variable' if f.is_variable else f.length}]"
+            f"{_safe(f.element.name)}({f.element.pen}/{f.element.id})[{'variable' if f.is_variable else f.length}]"
             if f.element.pen
-            else f"{f.element.name}({f.element.id})[{'variable' if f.is_variable else f.length}]"
+            else f"{_safe(f.element.name)}({f.element.id})[{'variable' if f.is_variable else f.length}]"
             for f in template.fields
         )
         click.echo(f"{received.sender} domain {message.domain} {kind}: {parts}")
@@ -244,12 +245,14 @@ class _Show:
             "template": data.template.id,
             "options": data.is_options,
         }
-        click.echo(json.dumps({**head, **record}, default=_plain))
+        # NaN and the infinities are no JSON (RFC 8259 section 6)
+        values = {n: None if isinstance(v, float) and not math.isfinite(v) else v for n, v in record.items()}
+        click.echo(json.dumps({**head, **values}, default=_plain))
 
     def _text_record(self, received: Received, message: Message, data: DataSet, record: dict[str, Any]) -> None:
         kind = "options" if data.is_options else "flow"
         units = {name: f.element.units for name, f in zip(data.template.names, data.template.fields, strict=True)}
-        parts = [f"{name}={_text(value)}{_unit(units[name])}" for name, value in record.items()]
+        parts = [f"{_safe(name)}={_text(value)}{_unit(units[name])}" for name, value in record.items()]
         click.echo(f"{received.sender} domain {message.domain} {kind} {data.template.id}: {' '.join(parts)}")
 
 
@@ -267,8 +270,13 @@ def _plain(value: Any) -> str:
 
 def _text(value: Any) -> str:
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
+        return _safe(json.dumps(value, ensure_ascii=False))
     return str(value) if isinstance(value, (int, float)) else _plain(value)
+
+
+def _safe(text: str) -> str:
+    """Text that somebody sent, without what a terminal takes for commands."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def print_tally(tally: Tally) -> None:
@@ -283,10 +291,10 @@ def print_tally(tally: Tally) -> None:
         table.add_column(name, justify="right")
     for each in tally.exporters.values():
         numbers = (each.flows, each.octets, each.packets, each.denied, each.options, each.missing, each.errors)
-        texts = (each.sender, each.exporter, each.name, str(each.domain))
+        texts = (each.sender, _safe(each.exporter), _safe(each.name), str(each.domain))
         table.add_row(*texts, *(f"{number:,}" for number in numbers))
     if tally.exporters:
-        console = Console()
+        console = Console(markup=False, emoji=False)  # names come from whoever sent them
         console.width = max(console.width, 140)  # numbers are no use when they are cut
         console.print(table)
     if tally.not_ipfix:

@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import socket
+import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,6 +130,67 @@ def test_what_is_no_ipfix_and_what_is_missing_is_said(
     assert "not an IPFIX message" in err
     assert "data records are missing" in err
     assert "1 datagram was no IPFIX" in out
+
+
+def message(*sets: tuple[int, bytes]) -> bytes:
+    body = b"".join(struct.pack(">HH", set_id, 4 + len(octets)) + octets for set_id, octets in sets)
+    return struct.pack(">HHIII", 10, 16 + len(body), 1735920000, 0, 1) + body
+
+
+def template(*fields: tuple[int, int]) -> tuple[int, bytes]:
+    return 2, struct.pack(">HH", 256, len(fields)) + b"".join(struct.pack(">HH", *field) for field in fields)
+
+
+VARIABLE = 65535
+ODD = [
+    # counters, interfaces and the verdict of a firewall as octets of any length
+    message(template((1, VARIABLE), (10, VARIABLE), (233, VARIABLE)), (256, b"\3abc\4abcd\1x")),
+    message(template((1, 9), (10, 5), (233, 12)), (256, b"\x01" * 26)),
+    # names that are markup to who prints tables, and commands to a terminal
+    message((3, struct.pack(">HHHHHHH", 257, 2, 1, 149, 4, 236, VARIABLE)), (257, b"\0\0\0\1\x0a[/b]\x1b[31m\x9b")),
+    message((3, struct.pack(">HHHHHHH", 257, 2, 1, 149, 4, 236, VARIABLE)), (257, b"\0\0\0\1\x09[/b]\x1b[31m")),
+    message(template((82, VARIABLE)), (256, b"\x06\xc2\x9b31mx")),
+    # no number
+    message(template((320, 8)), (256, b"\x7f\xf8" + bytes(6))),
+]
+FLOW = message(template((1, 8), (2, 4)), (256, (5000).to_bytes(8, "big") + (10).to_bytes(4, "big")))
+
+
+@pytest.mark.parametrize("arguments", [[], ["--json"]])
+def test_whatever_is_sent_it_goes_on(arguments: list[str], tmp_path: Path, started: list[Collecting]) -> None:
+    started.append(collect := Collecting(tmp_path, "udp", "--count", "5", *arguments))
+    host, port = collect.url.removeprefix("udp://").split(":")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for octets in (*ODD, FLOW):
+            sock.sendto(octets, (host, int(port)))
+    status, out, _ = collect.end()
+    assert status == 0
+    assert "\x1b" not in out
+    assert "\x9b" not in out
+    if arguments:
+
+        def not_json(constant: str) -> None:
+            raise AssertionError(constant)
+
+        assert len([json.loads(line, parse_constant=not_json) for line in out.splitlines()]) == 7
+    else:
+        assert r"[/b]\x1b[31m" in out
+        assert " 5,000 " in out.splitlines()[-2]
+        assert out.endswith("5 flow records of 1 exporter\n")
+
+
+def test_a_stream_that_is_no_ipfix_is_closed_and_others_are_heard(tmp_path: Path, started: list[Collecting]) -> None:
+    started.append(collect := Collecting(tmp_path, "tcp", "--count", "2", "--quiet"))
+    host, port = collect.url.removeprefix("tcp://").split(":")
+    with socket.create_connection((host, int(port)), 60) as odd, socket.create_connection((host, int(port))) as good:
+        odd.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert odd.recv(1) == b""
+        good.sendall(FLOW + FLOW[:7])
+        good.sendall(FLOW[7:] + FLOW)
+        status, out, err = collect.end()
+    assert status == 0
+    assert "no message header in the stream" in err
+    assert out.endswith("2 flow records of 1 exporter\n")
 
 
 @pytest.mark.parametrize(
