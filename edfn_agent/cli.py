@@ -22,10 +22,10 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "The service": {
         "config": ("config:config", "Print an example configuration or its JSON Schema."),
         "validate": ("config:validate", "Every fault in a configuration, with the right key."),
-        "run-now": ("inventory:run_now", "Discover accounts, VPCs, exporters and sources now."),
+        "run-now": ("run_now:run_now", "Discover accounts, VPCs, exporters and sources now."),
         "doctor": ("doctor:doctor", "Is all that it needs reachable and allowed?"),
         "run": ("run:run", "Read every source, export, acknowledge: the service."),
-        "exporters": ("inventory:exporters", "The exporter of every VPC; set or release an address."),
+        "exporters": ("exporters:exporters", "The exporter of every VPC; set or release an address."),
         "quarantine": ("quarantine:quarantine", "List, show and retry what could not be read."),
     },
     "AWS": {

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edfn_agent.commands.opening import stop
 from edfn_agent.commands.options import configuration
+from edfn_agent.commands.terminal import console, progress
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,7 +40,6 @@ def doctor(file: str, as_json: bool, peek: bool) -> None:
     Nothing is changed. What is well is shown in short, what is wrong at the end with what mends it. Status 0: all well;
     1: something is wrong; 2: configuration. docs/doctor.md has every check.
     """
-    from edfn_agent.commands.inventory import _console, _progress, _stop
     from edfn_agent.config import ConfigError, load_with_warnings
     from edfn_agent.inventory.accounts import NoRegion
     from edfn_agent.ops.doctor.examination import Examination
@@ -46,15 +47,15 @@ def doctor(file: str, as_json: bool, peek: bool) -> None:
     try:
         config, warnings = load_with_warnings(file)
         examination = Examination(config, file, peek, tuple(map(str, warnings)))
-        with _progress() as progress:
-            checks = examination.run(progress)
+        with progress() as show:
+            checks = examination.run(show)
     except (ConfigError, NoRegion) as error:
-        _stop(str(error))
+        stop(str(error))
     if as_json:
         for check in checks:
             click.echo(json.dumps(check.to_json()))
     else:
-        _print(_console(), checks)
+        _print(console(), checks)
     if any(check.is_fault for check in checks):
         sys.exit(WRONG)
 

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edfn_agent.commands.opening import loaded, opened_state, stop
 from edfn_agent.commands.options import configuration
+from edfn_agent.commands.terminal import console, print_table, progress
 
 if TYPE_CHECKING:
     from edfn_agent.inventory.model import FlowLog
@@ -35,10 +37,9 @@ def flow_logs(file: str, as_json: bool, stored: bool, create_missing: bool) -> N
     With destination, format, interval, state, and how each is read. AWS is asked now, and nothing is stored.
     Status 0: all was asked; 1: something could not be; 2: configuration.
     """
-    from edfn_agent.commands.inventory import _loaded
     from edfn_agent.ops.doctor.missing import commands, is_idle, without_flow_log
 
-    config = _loaded(file)
+    config = loaded(file)
     survey = _stored(config) if stored else _asked(config)
     plan, snapshot = survey.plan, survey.snapshot
     missing = without_flow_log(snapshot)
@@ -73,29 +74,27 @@ def flow_logs(file: str, as_json: bool, stored: bool, create_missing: bool) -> N
 
 
 def _asked(config: Any) -> Survey:
-    from edfn_agent.commands.inventory import _progress, _stop
     from edfn_agent.inventory.accounts import NoRegion
     from edfn_agent.inventory.survey import Survey
 
     survey = Survey(config, None)  # without state: exporters and the stored inventory stay as they are
     try:
-        with _progress() as progress:
-            survey.discover(progress)
+        with progress() as show:
+            survey.discover(show)
     except NoRegion as error:
-        _stop(str(error))
+        stop(str(error))
     return survey
 
 
 def _stored(config: Any) -> Survey:
     import time
 
-    from edfn_agent.commands.inventory import _state, _stop
     from edfn_agent.inventory.survey import Survey
 
-    with _state(config) as state:
+    with opened_state(config) as state:
         survey = Survey(config, state)
     if not survey.has_snapshot:
-        _stop("nothing was discovered yet: run `edfn-agent run-now` first, or leave --stored out")
+        stop("nothing was discovered yet: run `edfn-agent run-now` first, or leave --stored out")
     minutes = (time.time() - survey.snapshot.at) / 60
     click.echo(f"As discovered {minutes:.0f} min ago.", err=True)
     return survey
@@ -178,9 +177,7 @@ _KINDS = {"s3": "S3", "cloud-watch-logs": "CloudWatch Logs", "kinesis-data-fireh
 
 
 def _print(rows: Sequence[dict[str, Any]], bare: Sequence[dict[str, Any]]) -> None:
-    from edfn_agent.commands.inventory import _console, _table
-
-    console = _console()
+    terminal = console()
     cells = []
     for row in rows:
         failed = row["delivery_status"] == "FAILED"
@@ -201,9 +198,9 @@ def _print(rows: Sequence[dict[str, Any]], bare: Sequence[dict[str, Any]]) -> No
             )
         )
     heads = ("Account", "VPC", "Of", "Flow log", "Destination", "Format", "Interval", "State", "Read")
-    _table(console, f"Flow logs ({len(rows)})", heads, cells)
-    _table(
-        console,
+    print_table(terminal, f"Flow logs ({len(rows)})", heads, cells)
+    print_table(
+        terminal,
         f"VPCs without a flow log ({len(bare)})",
         ("Account", "Region", "VPC", "Name", "CIDRs"),
         [

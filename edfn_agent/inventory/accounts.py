@@ -500,7 +500,7 @@ def _dead(
 ) -> _Result:
     partition = role.partition if role else "aws"
     account = Account(account_id, name, via, "failed", problem, partition)
-    return _Result(account, None, [Finding("error", account_id, None, subject, problem, step)])
+    return _Result(account, None, [Finding("error", account_id, None, subject, problem, step, "account.identity")])
 
 
 def _twice(first: Account, second: Account) -> Finding:
@@ -511,6 +511,7 @@ def _twice(first: Account, second: Account) -> Finding:
         second.via,
         f"this account is already reached by {first.via}, which is used",
         f"take {second.via} or {first.via} out of the configuration",
+        "account.once",
     )
 
 
@@ -522,6 +523,7 @@ def _own_role(role: RoleSource) -> Finding:
         role.arn,
         "this is the role that the agent runs with; it is used as it is, without assuming it",
         "leave it if this account is to be read, too; take it out of aws.roles if not",
+        "account.once",
     )
 
 
@@ -533,6 +535,7 @@ def _chained(role: RoleSource, duration: int) -> Finding:
         role.arn,
         f"the agent's identity is itself a role, so sessions last 1 h instead of {duration} s (role chaining)",
         "set aws.session_duration to 1h; sessions are renewed in time either way",
+        "account.session",
     )
 
 
@@ -544,6 +547,7 @@ def _too_long(role: RoleSource, duration: int) -> Finding:
         role.arn,
         f"the role does not allow sessions of {duration} s; 1 h is used",
         "raise the role's maximum session duration, or lower aws.session_duration",
+        "account.session",
     )
 
 

@@ -121,15 +121,17 @@ def _finding(failure: Failure, region: str | None) -> Finding:
     step = next_step(problem, failure.action)
     if problem.kind is Kind.DENIED:
         text, severity = f"{failure.action} is not allowed: {call.without}", call.severity
+        code = f"permission.{failure.action}"
     elif not failure.subject and problem.kind in WHOLE_REGION:
         # Its identity was confirmed a moment ago, so refused credentials mean that this region does not know them.
         text, severity = f"the region cannot be asked, {_reason(problem)}: {problem.message}", "error"
+        code = "region.reachable"
         if problem.kind is Kind.CREDENTIALS:
             step = next_step(Problem(Kind.REGION, "", ""), failure.action)
     else:
         text = f"{call.operation} failed ({problem.code}): {problem.message}; {call.without}"
-        severity = "warning" if call.optional else "error"
-    return Finding(severity, failure.account_id, region, failure.subject or failure.action, text, step)
+        severity, code = "warning" if call.optional else "error", "region.call"
+    return Finding(severity, failure.account_id, region, failure.subject or failure.action, text, step, code)
 
 
 def _reason(problem: Problem) -> str:

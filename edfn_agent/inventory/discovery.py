@@ -272,6 +272,7 @@ class _Run:
                 "inventory",
                 f"what was known of this account {age / 60:.0f} min ago is still used",
                 "mend the account; nothing is lost meanwhile but news",
+                "inventory.old",
             )
             for account, region, kind in sorted(failed)
             if (region, kind) == ("*", "*") and any(each.account_id == account for each in self.last.vpcs)

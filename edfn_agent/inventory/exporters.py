@@ -179,6 +179,7 @@ def _moved(loser: str, address: IPv4Address, winner: str) -> Finding:
         loser,
         f"its exporter address {address} is now {winner}'s by configuration, so it gets another one",
         f"collectors see {loser} as a new device; write its address under exporters.vpcs to choose it",
+        "vpc.exporter",
     )
 
 
@@ -192,6 +193,7 @@ def _exhausted(keys: set[str], pool: Sequence[IPv4Network]) -> Finding:
         "exporters.pool",
         f"the pool ({networks}) has no address left for {len(keys)} VPCs ({shown}); they share one with `unattributed`",
         "add a network to exporters.pool, or free addresses of deleted VPCs with `edfn-agent exporters release VPC`",
+        "vpc.exporter",
     )
 
 
@@ -350,4 +352,5 @@ def _forgetful(error: Exception) -> Finding:
         "state_directory",
         f"exporter addresses and numbers cannot be kept: {error}",
         "mend the directory; until then a restart may give new VPCs other addresses",
+        "machine.state",
     )

@@ -31,6 +31,9 @@ class Finding:
     subject: str  # the resource, the role, the profile
     problem: str
     next_step: str
+    code: str = (
+        ""  # what kind of finding, for programs: the name of doctor's check (docs/doctor.md), or `inventory.old`
+    )
 
     @property
     def weight(self) -> tuple[int, str, str, str]:

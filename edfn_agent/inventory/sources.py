@@ -312,7 +312,8 @@ class SourcePlan:
         logged = _grouped((self._home(each), each) for each in self.snapshot.flow_logs)
         if not self.inputs:
             step = "write the inputs to read under `inputs:`, for example `s3: {}`"
-            self.findings.append(Finding("warning", None, None, "inputs", "no input is on, so nothing is read", step))
+            problem = "no input is on, so nothing is read"
+            self.findings.append(Finding("warning", None, None, "inputs", problem, step, "configuration.inputs"))
         for vpc in self.snapshot.vpcs:
             if vpc.vpc_id not in logged:
                 self.findings.append(_unlogged(vpc.vpc_id, vpc.name, vpc.account_id, vpc.region, vpc.is_default))
@@ -364,6 +365,7 @@ class SourcePlan:
                     flow_log.flow_log_id,
                     f"AWS says that its delivery FAILED ({flow_log.delivery_error or 'no reason given'})",
                     f"check the role, policy and existence of {flow_log.destination}; AWS tries again by itself",
+                    "flow-log.delivery",
                 )
             )
         if layout_of(flow_log) is None:
@@ -374,6 +376,7 @@ class SourcePlan:
                     flow_log.flow_log_id,
                     f"its format is not understood: {flow_log.format}",
                     "objects with a header line are read all the same; please report this format",
+                    "flow-log.format",
                 )
             )
         ways = [way for way in self.ways if way.flow_log is flow_log]
@@ -390,6 +393,7 @@ class SourcePlan:
                         flow_log.flow_log_id,
                         f"the flow log of {home} does not reach the agent: {trouble.subject}: {trouble.problem}",
                         trouble.next_step,
+                        "flow-log.source",
                     )
                 )
         elif alone:
@@ -401,6 +405,7 @@ class SourcePlan:
                     flow_log.flow_log_id,
                     f"the flow log of {home} goes to {flow_log.destination}, which no input reads",
                     f"turn on inputs.{inputs}, or add it to the list there",
+                    "flow-log.source",
                 )
             )
 
@@ -600,10 +605,22 @@ def _queue_findings(plan: SourcePlan) -> list[Finding]:
         place = (queue.account_id, queue.region, queue.arn)
         if queue.dead_letter_arn is None:
             problem = "it has no dead-letter queue: what cannot be read is put into the agent's quarantine instead"
-            found.append(Finding("info", *place, problem, "give it a redrive policy (`edfn-agent setup s3` does)"))
+            found.append(
+                Finding(
+                    "info",
+                    *place,
+                    problem,
+                    "give it a redrive policy (`edfn-agent setup s3` does)",
+                    "queue.dead-letters",
+                )
+            )
         if queue.policy and not _lets_send(queue.policy):
             problem = "its policy allows nobody sqs:SendMessage, so S3 cannot announce objects"
-            found.append(Finding("warning", *place, problem, "allow s3.amazonaws.com to send (`edfn-agent setup s3`)"))
+            found.append(
+                Finding(
+                    "warning", *place, problem, "allow s3.amazonaws.com to send (`edfn-agent setup s3`)", "queue.policy"
+                )
+            )
     return found
 
 
@@ -624,7 +641,9 @@ def _mixed_formats(flow_logs: Iterable[FlowLog]) -> list[Finding]:
                     "fields each; without a header their records cannot be told apart, and some are read wrongly"
                 )
                 step = "make one of them anew: in the same format, with another number of fields, or to another place"
-                found.append(Finding("warning", each.account_id, each.region, each.flow_log_id, problem, step))
+                found.append(
+                    Finding("warning", each.account_id, each.region, each.flow_log_id, problem, step, "flow-log.format")
+                )
     return found
 
 
@@ -656,6 +675,7 @@ def _shadowed(way: Way, winner: Way, *, wholly: bool) -> Finding:
         f"{way.source} is not read for {log.resource_id}: {winner.flow_log.flow_log_id} brings the same traffic by "
         f"{winner.source}{rest}",
         "delete one of the two flow logs if nobody else needs it" if wholly else "make one flow log of ALL traffic",
+        "flow-log.once",
     )
 
 
@@ -670,6 +690,7 @@ def _fallback(trouble: Trouble, instead: Mapping[str, str]) -> Finding:
         trouble.subject,
         f"the stream cannot be read ({trouble.problem}); read instead: {text}",
         f"{trouble.next_step}; it is read again as soon as it can be",
+        "flow-log.source",
     )
 
 
@@ -681,6 +702,7 @@ def _unlogged(vpc_id: str, name: str, account_id: str, region: str, is_default: 
         vpc_id,
         f"VPC {name or vpc_id} has no flow log" + (" (it is the region's default VPC)" if is_default else ""),
         f"make one if it carries traffic: `edfn-agent setup s3` with VPC {vpc_id} writes what is needed",
+        "vpc.flow-log",
     )
 
 
@@ -693,6 +715,7 @@ def _partly(vpc_id: str, flow_logs: Sequence[FlowLog]) -> Finding:
         vpc_id,
         f"only parts of this VPC have flow logs: {parts}",
         "make a flow log of the whole VPC if all of its traffic is wanted",
+        "vpc.flow-log",
     )
 
 
@@ -704,6 +727,7 @@ def _homeless(flow_log: FlowLog) -> Finding:
         flow_log.flow_log_id,
         f"the VPC of {flow_log.resource_id} is not known; records without vpc-id go to `unattributed`",
         "allow ec2:DescribeSubnets and ec2:DescribeNetworkInterfaces, or delete the flow log if the resource is gone",
+        "flow-log.vpc",
     )
 
 

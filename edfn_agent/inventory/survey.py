@@ -59,11 +59,11 @@ class Survey:
         if self._state is None:
             problem = "the state cannot be opened, so what was found is not kept, and addresses may differ next time"
             step = "run the command as the agent's user, or mend state_directory"
-            return (Finding("error", None, None, str(self._config.state_directory), problem, step),)
+            return (Finding("error", None, None, str(self._config.state_directory), problem, step, "machine.state"),)
         try:
             self._state.snapshot.save(self.snapshot.to_json(), self.snapshot.at)
         except StateError as error:
             problem = f"the inventory cannot be stored: {error}"
             step = "mend the directory; until then a start without network has an old inventory or none"
-            return (Finding("error", None, None, str(self._config.state_directory), problem, step),)
+            return (Finding("error", None, None, str(self._config.state_directory), problem, step, "machine.state"),)
         return ()

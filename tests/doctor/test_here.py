@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import datetime
 import os
 import re
@@ -24,7 +25,7 @@ from cryptography.x509.oid import NameOID
 from edfn_agent.config import Collector, FirehoseInput
 from edfn_agent.export.transports.collector import Endpoint
 from edfn_agent.inventory.model import Snapshot
-from edfn_agent.ops.doctor import collectors, flow_logs, identities, machine, streams
+from edfn_agent.ops.doctor import collectors, machine, streams
 from edfn_agent.ops.doctor.certificates import lasting
 from edfn_agent.ops.doctor.checks import CHECKS, Check, alike, in_order
 from edfn_agent.ops.doctor.trials import principal_of
@@ -246,11 +247,20 @@ class TestCatalogue:
         named = set(re.findall(r"^\| `([a-z-]+\.[a-z-]+)` \|", page, re.M))
         assert named <= set(CHECKS)
 
-    def test_findings_are_recognised_by_words_that_are_still_in_use(self) -> None:
-        source = "".join(path.read_text() for path in (ROOT / "edfn_agent" / "inventory").glob("*.py"))
-        flat = re.sub(r'"\s*f?"', "", source)
-        words = [words for words, _ in (*identities._WORDS, *flow_logs._WORDS)]
-        assert [each for each in words if each not in flat] == []
+    def test_every_finding_of_the_inventory_says_which_check_it_is(self) -> None:
+        """As its last argument; those of calls are made of the action."""
+        codes = [
+            (f"{path.name}, line {node.lineno}", node.args[-1])
+            for path in (ROOT / "edfn_agent" / "inventory").glob("*.py")
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Finding"
+        ]
+        assert len(codes) > 20
+        known = {*CHECKS, "inventory.old"}
+        odd = [place for place, code in codes if isinstance(code, ast.Constant) and code.value not in known]
+        variable = [place for place, code in codes if not isinstance(code, ast.Constant)]
+        assert odd == []
+        assert [place.partition(",")[0] for place in variable] == ["asking.py"]
 
     def test_order_and_what_is_alike(self) -> None:
         many = [Check("permission.ec2:DescribeVpcs", "error", "no", account, fix="x") for account in ("2", "1")]

@@ -11,24 +11,7 @@ from edfn_agent.inventory.model import Finding, FlowLog, Notification
 from edfn_agent.inventory.sources import SourcePlan, Way, layout_of
 from edfn_agent.ops.doctor import mending
 from edfn_agent.ops.doctor.checks import OK, Check
-from edfn_agent.ops.doctor.missing import commands
-
-_WORDS = (
-    # words of a finding: the check that it belongs to
-    ("no input is on", "configuration.inputs"),
-    ("has no flow log", "vpc.flow-log"),
-    ("only parts of this VPC", "vpc.flow-log"),
-    ("AWS says that its delivery FAILED", "flow-log.delivery"),
-    ("its format is not understood", "flow-log.format"),
-    ("is not read for", "flow-log.once"),
-    ("does not reach the agent", "flow-log.source"),
-    ("which no input reads", "flow-log.source"),
-    ("is not known; records without vpc-id", "flow-log.vpc"),
-    ("it has no dead-letter queue", "queue.dead-letters"),
-    ("its policy allows nobody sqs:SendMessage", "queue.policy"),
-    ("exporter address", "vpc.exporter"),
-    ("they share one with `unattributed`", "vpc.exporter"),
-)
+from edfn_agent.ops.doctor.missing import commands, without_flow_log
 
 
 def checks(plan: SourcePlan, exporters: Iterable[Finding] = ()) -> Iterator[Check]:
@@ -60,23 +43,22 @@ def _well(plan: SourcePlan, log: FlowLog) -> Iterator[Check]:
 
 
 def _fault(plan: SourcePlan, finding: Finding) -> Check:
-    id = next((id for words, id in _WORDS if words in finding.problem), "region.call")
     return Check(
-        id,
+        finding.code,
         finding.severity,
         finding.problem,
         finding.account_id,
         finding.region,
         finding.subject,
         finding.next_step,
-        _fix(plan, id, finding),
+        _fix(plan, finding.code, finding),
     )
 
 
 def _fix(plan: SourcePlan, id: str, finding: Finding) -> str:
     snapshot = plan.snapshot
     vpc = snapshot.vpc_by_id.get(finding.subject)
-    if id == "vpc.flow-log" and vpc is not None and "has no flow log" in finding.problem:
+    if id == "vpc.flow-log" and vpc is not None and vpc in without_flow_log(snapshot):
         return commands(plan, [vpc])[0].command
     if id.startswith("queue."):
         queue = next((each for each in snapshot.queues if each.arn == finding.subject), None)

@@ -11,20 +11,12 @@ from collections.abc import Iterator
 
 from edfn_agent.inventory.calls import ALL, VPCS, Call
 from edfn_agent.inventory.model import Account, Finding, Snapshot
-from edfn_agent.ops.doctor.checks import ERROR, OK, Check
+from edfn_agent.ops.doctor.checks import ERROR, OK, PERMISSION, Check
 from edfn_agent.ops.doctor.mending import Mending, assume_role
 from edfn_agent.ops.doctor.trials import Target, Trials
 from edfn_agent.ops.doctor.witness import WitnessedAccounts
 
 _BY_ACTION = {call.action: call for call in ALL}
-
-_WORDS = (
-    # words of an account's finding: the check that it belongs to
-    ("this account is already reached by", "account.once"),
-    ("this is the role that the agent runs with", "account.once"),
-    ("role chaining", "account.session"),
-    ("does not allow sessions of", "account.session"),
-)
 
 
 def account(accounts: WitnessedAccounts, trials: Trials, row: Account) -> list[Check]:
@@ -69,9 +61,10 @@ def dead(mending: Mending, row: Account, findings: tuple[Finding, ...]) -> Check
 def noted(findings: tuple[Finding, ...]) -> Iterator[Check]:
     """What was found odd about accounts that are alive."""
     for each in findings:
-        id = next((id for words, id in _WORDS if words in each.problem), None)
-        if id is not None:
-            yield Check(id, each.severity, each.problem, each.account_id, each.region, each.subject, each.next_step)
+        if each.code in ("account.once", "account.session"):
+            yield Check(
+                each.code, each.severity, each.problem, each.account_id, each.region, each.subject, each.next_step
+            )
 
 
 def regions(accounts: WitnessedAccounts, snapshot: Snapshot) -> Iterator[Check]:
@@ -100,28 +93,22 @@ def permissions(accounts: WitnessedAccounts, snapshot: Snapshot) -> Iterator[Che
 def of_discovery(mending: Mending, snapshot: Snapshot, finding: Finding) -> Check | None:
     """A finding of discovery as a check; None for those about accounts, which have checks of their own."""
     place = (finding.account_id, finding.region)
-    if finding.problem.startswith("the region cannot be asked"):
-        return Check("region.reachable", finding.severity, finding.problem, *place, "", finding.next_step)
+    if finding.code.startswith("account.") or finding.code == "inventory.old":
+        return None
+    if finding.code == "region.reachable":
+        return Check(finding.code, finding.severity, finding.problem, *place, "", finding.next_step)
     call = _denied(finding)
-    if call is not None:
-        partition = next((each.partition for each in snapshot.accounts if each.account_id == finding.account_id), "aws")
-        resource = "" if finding.subject == call.action else finding.subject
-        arn = resource if resource.startswith("arn:") else ""
-        fix = mending.statement(finding.account_id or "", call.action, arn, partition)
-        step = f"{finding.next_step}; `{mending.whole_policy}` writes the whole"
-        id = f"permission.{call.action}"
-        return Check(id, finding.severity, finding.problem, *place, resource, step, fix)
-    if " failed (" in finding.problem:
-        return Check("region.call", finding.severity, finding.problem, *place, finding.subject, finding.next_step)
-    if finding.subject == "inventory" or any(words in finding.problem for words, _ in _WORDS):
-        return None
-    if any(each.status == "failed" and each.error == finding.problem for each in snapshot.accounts):
-        return None
-    return Check("region.call", finding.severity, finding.problem, *place, finding.subject, finding.next_step)
+    if call is None:
+        return Check(finding.code, finding.severity, finding.problem, *place, finding.subject, finding.next_step)
+    partition = next((each.partition for each in snapshot.accounts if each.account_id == finding.account_id), "aws")
+    resource = "" if finding.subject == call.action else finding.subject
+    arn = resource if resource.startswith("arn:") else ""
+    fix = mending.statement(finding.account_id or "", call.action, arn, partition)
+    step = f"{finding.next_step}; `{mending.whole_policy}` writes the whole"
+    return Check(finding.code, finding.severity, finding.problem, *place, resource, step, fix)
 
 
 def _denied(finding: Finding) -> Call | None:
     """The call that a finding says is not allowed."""
-    action, words, without = finding.problem.partition(" is not allowed: ")
-    call = _BY_ACTION.get(action) if words else None
-    return call if call is not None and call.without == without else None
+    kind, _, action = finding.code.partition(PERMISSION)
+    return _BY_ACTION.get(action) if not kind else None
