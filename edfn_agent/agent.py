@@ -31,6 +31,7 @@ from edfn_agent.export.transports.tcp import TlsSettings
 from edfn_agent.formats import COMPILED
 from edfn_agent.formats.errors import OtherLogGroup
 from edfn_agent.formats.reader import Reader
+from edfn_agent.inputs.queue_reader import last_calls
 from edfn_agent.inventory.accounts import Accounts, AwsSettings, NoRegion
 from edfn_agent.inventory.current import Current, Known
 from edfn_agent.inventory.schedule import Schedule
@@ -145,7 +146,8 @@ class Agent:
             self._schedule.stop()
         self._sources.stop_reading(self.config.shutdown_timeout)
         # collectors that are down are waited for a little less long than the sources are, so that these hear of it
-        giving_up = threading.Timer(max(0.0, self.config.shutdown_timeout - 3.0), self._gave_up.set)
+        timeout = self.config.shutdown_timeout
+        giving_up = threading.Timer(max(0.0, timeout - last_calls(timeout) - 1.0), self._gave_up.set)
         giving_up.daemon = True
         giving_up.start()
         self._sources.stop(max(0.5, deadline - time.monotonic()))

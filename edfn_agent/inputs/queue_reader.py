@@ -163,7 +163,7 @@ class QueueReader:
     def stop(self, deadline: Deadline) -> None:
         """Wait for what is in hand until `deadline`, give back the rest, say all deletions."""
         self.stop_reading()
-        reserve = min(2.0, max(0.0, deadline.left() / 4))  # for the last calls of SQS
+        reserve = last_calls(deadline.left())
         with self._room:
             while self._unsettled() and (left := deadline.left() - reserve) > 0:
                 self._room.wait(min(left, 0.1))
@@ -292,9 +292,7 @@ class QueueReader:
 
     def _ignored(self, reason: str, message: Message, **facts: str) -> None:
         self._metrics.notifications_left.labels(reason).inc()
-        log.info(
-            "message names no flow log", source=self.queue.name, kind=reason, message=message.held.name, **facts
-        )
+        log.info("message names no flow log", source=self.queue.name, kind=reason, message=message.held.name, **facts)
 
     def _put(self, job: Job) -> None:
         with self._room:
@@ -469,6 +467,11 @@ class QueueReader:
             log.error("quarantine cannot be written, returned instead", source=self.queue.name, error=str(error))
             return False
         return True
+
+
+def last_calls(timeout: float) -> float:
+    """Seconds of a stop that are kept for the last calls of SQS: what is not said holds messages back from others."""
+    return min(4.0, max(0.0, timeout / 4))
 
 
 def receive_size(concurrency: int, busy: int, waiting: int, seconds: float, limit: int) -> int:

@@ -48,7 +48,8 @@ class Sent:
         self._thread: threading.Thread | None = None  # from the first mark on
 
     def stop(self) -> None:
-        """All that was added is written, if it can be."""
+        """All that was added is written, if it can be; what is added later (the pipeline sends its last records after
+        the inputs have stopped) is written at once."""
         with self._lock:
             self._ending.set()
         self._wake.set()
@@ -79,6 +80,8 @@ class Sent:
                 self._thread = threading.Thread(target=self._run, name=f"sent {self._input}", daemon=True)
                 self._thread.start()
         self._wake.set()
+        if self._ending.is_set():
+            self.write()
 
     def write(self) -> bool:
         """Write what waits, in one transaction for each table and window. False: the state does not work."""

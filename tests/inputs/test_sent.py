@@ -84,5 +84,7 @@ def test_what_was_added_is_written_at_the_end(state: State, metrics: Metrics) ->
     sent.add(ref(3), "m", False, 0.0)
     sent.stop()
     assert (state.seen.count("s3"), state.seen.count("s3:partial")) == (1, 1)
+    sent.add(ref(4), "m", False, WINDOW)
+    assert state.seen.count("s3") == 2, "the pipeline sends its last records after the inputs have stopped"
     assert sent.contains(ref(2), "m", True, 0.0)
     assert not sent.contains(ref(2), "other", True, 0.0)

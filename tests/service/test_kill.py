@@ -56,7 +56,7 @@ def test_kill_while_a_collector_is_down(cloud: Cloud, install: Install) -> None:
 def test_stop_with_work_in_hand(cloud: Cloud, install: Install) -> None:
     """What can be sent within shutdown_timeout is; status 0; the rest is read by the next one, nothing twice."""
     collector = Collector("udp")
-    service = install(collector, ipfix={"records_per_second": 1000}, shutdown_timeout="8s").start()
+    service = install(collector, ipfix={"records_per_second": 1000}, shutdown_timeout="12s").start()
     cloud.write(20000, per_delivery=500)
     until(lambda: collector.unique > 300, service.tail)
     assert service.stop() == 0, service.tail()
