@@ -49,6 +49,9 @@ try:
     from edfn_agent.export import _lay
 except ImportError:  # no compiler where it was installed: NumPy does the same, a column at a time over all rows
     _lay = None
+else:
+    if not hasattr(_lay, "lay_out_variable"):  # built of older sources
+        _lay = None
 
 _VARIABLE = 65535
 

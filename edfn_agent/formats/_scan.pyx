@@ -349,6 +349,7 @@ assert (SKIP, INTEGER, TIME, ADDRESS, STRING) == (
 assert (END, FULL, HEADER, OTHER) == (_columns.END, _columns.FULL, _columns.HEADER, _columns.OTHER)
 assert MAX_LINE == _columns.MAX_LINE
 
+BUILT_FOR = 2
 cdef uint64_t MILLISECONDS_FROM = _columns.MILLISECONDS_FROM
 cdef int MOST = most()  # 0: nothing special, 1: AVX2, 2: AVX-512
 

@@ -19,6 +19,10 @@ from edfn_agent.formats.batch import AddressColumn, Column, Dictionary, IntColum
 from edfn_agent.formats.fields import BY_COLUMN, BY_NAME, FlowLogField, Kind
 from edfn_agent.formats.layout import Layout
 
+SCANNER = 2
+"""Counts the changes of what a scanner is given and fills. A compiled one says what it was built for: one of another
+version of the sources would write where nothing is."""
+
 # What a scanner does with a word.
 SKIP, INTEGER, TIME, ADDRESS, STRING = range(5)
 

@@ -1,4 +1,5 @@
-"""Which scanner is in use: the compiled one, or its plain-Python twin where the extension could not be built.
+"""Which scanner is in use: the compiled one, or its plain-Python twin where the extension could not be built, or was
+built of other sources (`git pull` under an editable install).
 
 Setting EDFN_AGENT_NO_COMPILED=1 forces the twin.
 """
@@ -7,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from edfn_agent.formats import text
+from edfn_agent.formats import columns, text
 
 Scanner: type[text.Scanner] = text.Scanner
 COMPILED = False
@@ -18,5 +19,6 @@ if os.environ.get("EDFN_AGENT_NO_COMPILED", "") in ("", "0"):
     except ImportError:
         pass
     else:
-        Scanner = _scan.Scanner
-        COMPILED = True
+        if getattr(_scan, "BUILT_FOR", None) == columns.SCANNER:
+            Scanner = _scan.Scanner
+            COMPILED = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 
 import pytest
@@ -203,3 +204,18 @@ def test_every_machine_finds_the_same_words(octets):
     for instructions in range(3):
         assert _scan.word_ends_by(instructions, octets) in (None, (ends, newlines))
     assert _scan.word_ends_by(0, octets) is not None
+
+
+def test_a_scanner_that_was_built_of_other_sources_is_not_used(monkeypatch):
+    from edfn_agent.formats import columns, engine
+
+    assert _scan.BUILT_FOR == columns.SCANNER, "both change together"
+    monkeypatch.setattr(columns, "SCANNER", columns.SCANNER + 1)
+    try:
+        importlib.reload(engine)
+        assert not engine.COMPILED
+        assert engine.Scanner is text.Scanner
+    finally:
+        monkeypatch.undo()
+        importlib.reload(engine)
+    assert engine.COMPILED
