@@ -78,6 +78,10 @@ _NO_CREDENTIALS = frozenset(
 )
 
 
+_LOG_IN = frozenset({"SSOError", "SSOTokenLoadError", "UnauthorizedSSOTokenError", "TokenRetrievalError"})
+"""Of those, what a person mends by logging in."""
+
+
 def classify(error: BaseException) -> Problem:
     """What kind of trouble an exception of botocore stands for."""
     from botocore.exceptions import ClientError, HTTPClientError
@@ -161,6 +165,8 @@ def next_step(problem: Problem, action: str) -> str:
         if "explicit deny" in problem.message:
             return f"a policy denies {action} explicitly; take that out, allowing it elsewhere does not help"
         return f"allow {action} in the policy of the role or user (docs/permissions.md)"
+    if problem.code in _LOG_IN:
+        return "log in as the agent's user (`aws sso login`); for a service a role that needs no login is better"
     return {
         Kind.CREDENTIALS: "renew the access key, token or role session that this account is reached with",
         Kind.CLOCK: "set the clock of this machine (chrony or systemd-timesyncd); AWS refuses more than 5 minutes",
