@@ -14,6 +14,7 @@ import click
 
 if TYPE_CHECKING:
     from edfn_agent.collector import Received, Tally
+    from edfn_agent.export.transports.file import DrainedFile
     from ipfix import DataSet, Message, Template
 
 
@@ -58,6 +59,8 @@ def collect(
     from edfn_agent.collector import Listener, Tally, deadline
     from edfn_agent.export.mapping import registry
     from edfn_agent.export.transports import parse_collector
+    from edfn_agent.export.transports.base import TransportError
+    from edfn_agent.export.transports.file import DrainedFile
     from ipfix import CollectingProcess
 
     try:
@@ -67,9 +70,9 @@ def collect(
     except ValueError as error:
         raise click.UsageError(f"--listen: {str(error).removeprefix('collector ')}") from None
     try:
-        file = write.open("wb") if write else None
-    except OSError as error:
-        raise click.ClickException(f"--write: {write}: {error.strerror}") from None
+        file = DrainedFile(write) if write else None
+    except TransportError as error:
+        raise click.ClickException(f"--write: {error}") from None
     try:
         process = CollectingProcess(registry(enterprise_number))
         listener = Listener(where.scheme, where.host, where.port, process)
@@ -79,20 +82,33 @@ def collect(
     tally = Tally()
     time_is_up = deadline(seconds)
     click.echo(f"listening on {where.scheme}://{where.host}:{listener.port}", err=True)
+    full = ""
     try:
         for received in listener.receive(lambda: time_is_up() or (count is not None and tally.flows >= count)):
             tally.add(received)
             show(received)
-            if file is not None and received.octets:
-                file.write(received.octets)
+            if file is not None:
+                _keep(received, file)
     except KeyboardInterrupt:
         pass
+    except TransportError as error:
+        full = f"--write: {error}"
     finally:
         listener.close()
         if file is not None:
             file.close()
     if not as_json:
         print_tally(tally)
+    if full:
+        raise click.ClickException(full)
+
+
+def _keep(received: Received, file: DrainedFile) -> None:
+    """What is a message, whatever is wrong within it. Anything else would hide all that follows in the file."""
+    message = received.message
+    if message is not None and len(received.octets) >= message.length:
+        file.write(received.octets[: message.length])
+        file.drain()
 
 
 @click.command()

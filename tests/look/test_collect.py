@@ -16,6 +16,30 @@ import pytest
 from .conftest import PROGRAM, Run
 
 
+def message(*sets: tuple[int, bytes]) -> bytes:
+    body = b"".join(struct.pack(">HH", set_id, 4 + len(octets)) + octets for set_id, octets in sets)
+    return struct.pack(">HHIII", 10, 16 + len(body), 1735920000, 0, 1) + body
+
+
+def template(*fields: tuple[int, int]) -> tuple[int, bytes]:
+    return 2, struct.pack(">HH", 256, len(fields)) + b"".join(struct.pack(">HH", *field) for field in fields)
+
+
+VARIABLE = 65535
+ODD = [
+    # counters, interfaces and the verdict of a firewall as octets of any length
+    message(template((1, VARIABLE), (10, VARIABLE), (233, VARIABLE)), (256, b"\3abc\4abcd\1x")),
+    message(template((1, 9), (10, 5), (233, 12)), (256, b"\x01" * 26)),
+    # names that are markup to who prints tables, and commands to a terminal
+    message((3, struct.pack(">HHHHHHH", 257, 2, 1, 149, 4, 236, VARIABLE)), (257, b"\0\0\0\1\x0a[/b]\x1b[31m\x9b")),
+    message((3, struct.pack(">HHHHHHH", 257, 2, 1, 149, 4, 236, VARIABLE)), (257, b"\0\0\0\1\x09[/b]\x1b[31m")),
+    message(template((82, VARIABLE)), (256, b"\x06\xc2\x9b31mx")),
+    # no number
+    message(template((320, 8)), (256, b"\x7f\xf8" + bytes(6))),
+]
+FLOW = message(template((1, 8), (2, 4)), (256, (5000).to_bytes(8, "big") + (10).to_bytes(4, "big")))
+
+
 class Collecting:
     """A running `collect` on a port of its own."""
 
@@ -92,6 +116,28 @@ def test_what_was_written_is_what_came(edfn_agent: Run, log: Path, tmp_path: Pat
     assert decoded.stdout.replace('"exporter": "kept.ipfix"', '"exporter": "127.0.0.1"') == live
 
 
+def test_what_is_no_message_is_not_kept(edfn_agent: Run, tmp_path: Path, started: list[Collecting]) -> None:
+    started.append(collect := Collecting(tmp_path, "udp", "--quiet", "--count", "2", "--write", "kept.ipfix"))
+    host, port = collect.url.removeprefix("udp://").split(":")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for octets in (FLOW, b"hello", FLOW[:20], b"\0\x09" + FLOW[2:], FLOW + b"more"):
+            sock.sendto(octets, (host, int(port)))
+    assert collect.end()[0] == 0
+    assert (tmp_path / "kept.ipfix").read_bytes() == FLOW + FLOW
+
+
+def test_a_disk_that_is_full_ends_it_with_its_table(tmp_path: Path, started: list[Collecting]) -> None:
+    started.append(collect := Collecting(tmp_path, "udp", "--quiet", "--write", "/dev/full"))
+    host, port = collect.url.removeprefix("udp://").split(":")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.sendto(FLOW, (host, int(port)))
+    status, out, err = collect.end()
+    assert status == 1
+    assert "--write: /dev/full: No space left on device" in err
+    assert "Traceback" not in err
+    assert out.endswith("1 flow records of 1 exporter\n")
+
+
 def test_seconds_end_it(tmp_path: Path, started: list[Collecting]) -> None:
     started.append(collect := Collecting(tmp_path, "udp", "--seconds", "0.1"))
     assert collect.end() == (0, "0 flow records of 0 exporters\n", "")
@@ -130,30 +176,6 @@ def test_what_is_no_ipfix_and_what_is_missing_is_said(
     assert "not an IPFIX message" in err
     assert "data records are missing" in err
     assert "1 datagram was no IPFIX" in out
-
-
-def message(*sets: tuple[int, bytes]) -> bytes:
-    body = b"".join(struct.pack(">HH", set_id, 4 + len(octets)) + octets for set_id, octets in sets)
-    return struct.pack(">HHIII", 10, 16 + len(body), 1735920000, 0, 1) + body
-
-
-def template(*fields: tuple[int, int]) -> tuple[int, bytes]:
-    return 2, struct.pack(">HH", 256, len(fields)) + b"".join(struct.pack(">HH", *field) for field in fields)
-
-
-VARIABLE = 65535
-ODD = [
-    # counters, interfaces and the verdict of a firewall as octets of any length
-    message(template((1, VARIABLE), (10, VARIABLE), (233, VARIABLE)), (256, b"\3abc\4abcd\1x")),
-    message(template((1, 9), (10, 5), (233, 12)), (256, b"\x01" * 26)),
-    # names that are markup to who prints tables, and commands to a terminal
-    message((3, struct.pack(">HHHHHHH", 257, 2, 1, 149, 4, 236, VARIABLE)), (257, b"\0\0\0\1\x0a[/b]\x1b[31m\x9b")),
-    message((3, struct.pack(">HHHHHHH", 257, 2, 1, 149, 4, 236, VARIABLE)), (257, b"\0\0\0\1\x09[/b]\x1b[31m")),
-    message(template((82, VARIABLE)), (256, b"\x06\xc2\x9b31mx")),
-    # no number
-    message(template((320, 8)), (256, b"\x7f\xf8" + bytes(6))),
-]
-FLOW = message(template((1, 8), (2, 4)), (256, (5000).to_bytes(8, "big") + (10).to_bytes(4, "big")))
 
 
 @pytest.mark.parametrize("arguments", [[], ["--json"]])
@@ -199,7 +221,7 @@ def test_a_stream_that_is_no_ipfix_is_closed_and_others_are_heard(tmp_path: Path
         (["--listen", "127.0.0.1:4739"], 2, "for example udp://127.0.0.1:4739"),
         (["--listen", "tls://127.0.0.1"], 2, "collect listens on udp:// or tcp://"),
         (["--listen", "udp://192.0.2.1:4739"], 1, "cannot listen on udp://192.0.2.1:4739: Cannot assign"),
-        (["--write", "/nowhere/x.ipfix"], 1, "/nowhere/x.ipfix: No such file or directory"),
+        (["--write", "/nowhere/x.ipfix"], 1, "/nowhere/x.ipfix: cannot be written: No such file or directory"),
         (["--count", "0"], 2, "--count"),
     ],
 )
