@@ -133,6 +133,8 @@ def _run(options: dict[str, Any], layout: Any) -> int:
     from edfn_agent.export.mapping import wanted_columns
     from edfn_agent.export.rows import Settings
     from edfn_agent.export.transports.base import TransportError
+    from edfn_agent.export.transports.file import FileTransport
+    from edfn_agent.export.transports.pcap import PcapTransport
     from edfn_agent.formats.errors import NotAFlowLog
     from edfn_agent.formats.reader import Reader
     from edfn_agent.garbage import expect_many_objects
@@ -164,6 +166,9 @@ def _run(options: dict[str, Any], layout: Any) -> int:
     began = time.monotonic()
     with _Progress(names) as progress:
         try:
+            for destination in destinations:
+                if isinstance(destination.transport, FileTransport | PcapTransport):
+                    destination.transport.open()  # a file without records is there too, and none of an earlier run
             for name in names:
                 delivery = files.delivery(name, lambda outcome, why: None, layout)
                 progress.begin(name, delivery)

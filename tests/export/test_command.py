@@ -144,6 +144,21 @@ def test_an_output_that_cannot_be_written_ends_it_with_a_summary(tmp_path: Path)
     assert summary["ended_early"] in result.stderr
 
 
+@pytest.mark.parametrize("name", ["out.ipfix", "out.pcap"])
+def test_without_a_record_the_output_is_there_and_of_this_run(name: str, tmp_path: Path) -> None:
+    paths = (tmp_path / "flows.log", tmp_path / "none.log")
+    paths[0].write_text(V2)
+    paths[1].write_text("version account-id srcaddr dstaddr\n")
+    sizes = []
+    for path in paths:
+        assert CliRunner().invoke(main, ["export", str(path), "--output", str(tmp_path / name)]).exit_code == 0
+        sizes.append((tmp_path / name).stat().st_size)
+    assert sizes[0] > 100
+    assert sizes[1] == (24 if name == "out.pcap" else 0)  # the header of a capture; RFC 5655 has none
+    nowhere = CliRunner().invoke(main, ["export", str(paths[1]), "--output", str(tmp_path / "nowhere" / name)])
+    assert nowhere.exit_code == 1
+
+
 @pytest.mark.parametrize("option", ["--collector=udp://127.0.0.1:9", "--output=x.ipfix"])
 def test_the_same_destination_twice_is_a_usage_error(option: str) -> None:
     result = CliRunner().invoke(main, ["export", "file", option, option])
