@@ -183,7 +183,7 @@ def _encode(lines: list[str]) -> bytes:
 
 
 def _may_be_incomplete(fault: Exception, length: int) -> bool:
-    if not isinstance(fault, json.JSONDecodeError):
+    if not isinstance(fault, json.JSONDecodeError) or fault.pos < 0:
         return False
     return fault.msg.startswith("Unterminated string") or fault.pos >= length - _NEARLY
 

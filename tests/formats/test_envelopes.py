@@ -229,6 +229,7 @@ def test_json_that_is_something_else(read):
     assert str(got.fault) == "JSON, but no log events (keys: 'Records')"
     assert str(read(b"[]").fault) == "JSON, but no log events"
     assert str(read(b"{}").fault) == "JSON, but no log events"
+    assert str(read(b"[null]").fault) == "JSON: something that is no object"
 
 
 def test_nesting_without_end(read):
