@@ -181,7 +181,10 @@ class _Rows:
             malformed=int(malformed.sum()),
         )
         bad = [
-            (self._number + row + 1, *self._explain([array[row] for array in in_order], [bool(f[row]) for f in faults]))
+            (
+                self._number + row + 1,
+                *self._explain([array.slice(row, 1) for array in in_order], [bool(f[row]) for f in faults]),
+            )
             for row in np.flatnonzero(malformed)[: self._shown].tolist()
         ]
         self._shown -= len(bad)
@@ -207,7 +210,7 @@ class _Rows:
         return StringColumn(mapped[places], self._dictionaries[word.name])
 
     def _explain(self, values: list[Any], faulty: list[bool]) -> tuple[str, str]:
-        texts = [_text(value.as_py()) for value in values]
+        texts = [next(iter(_distinct(value)[0]), b"-") for value in values]
         whole = printable(b" ".join(texts))
         for word, text, fault in zip(self._plan, texts, faulty, strict=True):
             if fault and word.job == ADDRESS:
@@ -234,6 +237,10 @@ def _distinct(array: Any, digits: int = 0) -> tuple[list[bytes], NDArray[np.int6
 
     if kinds.is_dictionary(array.type):
         array = array.cast(array.type.value_type)
+    if kinds.is_timestamp(array.type):
+        array = array.cast(pa.timestamp(array.type.unit))  # as UTC: other zones need a database of them
+    if kinds.is_temporal(array.type) and not kinds.is_interval(array.type):
+        array = array.cast(pa.string())  # Python's times know no nanoseconds, and no year after 9999
     if kinds.is_large_string(array.type) or kinds.is_large_binary(array.type):
         array = array.cast(pa.large_binary())
     elif kinds.is_string(array.type):

@@ -119,6 +119,15 @@ def test_times_that_are_timestamps(read, unit):
     assert read(file_of({"srcaddr": ["10.0.0.1"], "start": times})).rows[0]["start"] == 1700000000000
 
 
+@pytest.mark.parametrize("kind", [pa.timestamp("ns", tz="UTC"), pa.duration("ns"), pa.time64("ns")])
+def test_times_finer_than_python_has_in_other_columns_and_in_bad_rows(read, kind):
+    odd = pa.array([1, 86_399_999_999_999], pa.int64()).cast(kind)
+    got = read(file_of({"srcaddr": ["10.0.0.1", "x"], "arrived": odd}))
+    assert got.fault is None
+    assert got.tally == Counts(flows=1, malformed=1)
+    assert got.bad[0].reason == "srcaddr: 'x' is not an address"
+
+
 def test_rows_that_cannot_be_read(read):
     good = {"srcaddr": "10.0.0.1", "dstaddr": "10.0.0.2", "protocol": 6}
     rows = [
