@@ -122,7 +122,7 @@ def test_times_that_are_timestamps(read, unit):
 @pytest.mark.parametrize("kind", [pa.timestamp("ns", tz="UTC"), pa.duration("ns"), pa.time64("ns")])
 def test_times_finer_than_python_has_in_other_columns_and_in_bad_rows(read, kind):
     odd = pa.array([1, 86_399_999_999_999], pa.int64()).cast(kind)
-    got = read(file_of({"srcaddr": ["10.0.0.1", "x"], "arrived": odd}))
+    got = read(file_of({"srcaddr": ["10.0.0.1", "x"], "protocol": [6, 6], "arrived": odd}))
     assert got.fault is None
     assert got.tally == Counts(flows=1, malformed=1)
     assert got.bad[0].reason == "srcaddr: 'x' is not an address"
