@@ -16,7 +16,7 @@ import click
 
 from edfn_agent.commands.opening import loaded, opened_state, stop
 from edfn_agent.commands.options import Group, configuration
-from edfn_agent.commands.terminal import console, print_table
+from edfn_agent.commands.terminal import console, print_table, stacked
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -229,29 +229,38 @@ def _read_csv(table: Any) -> dict[str, Any]:
 # ---- for people
 
 
+_WIDE = 120
+"""Columns of a terminal from which every fact has a column of its own."""
+
+
 def print_exporters(rows: Sequence[dict[str, Any]], onto: Console | None = None) -> None:
     """The table, also as a part of what `run-now` prints."""
+    terminal = onto or console()
     counted = any("flows" in row for row in rows)
-    heads = ["VPC", "Account, region", "CIDRs", "Exporter, domain", "Source", *(["Flows, last"] if counted else [])]
+    wide = terminal.width >= _WIDE
+    heads = ["VPC", "Account, region", *(["CIDRs"] if wide else []), "Exporter, domain", "Source"]
+    heads += ["Flows, last"] if counted and wide else []
     cells = []
     for row in rows:
         cidrs = row["cidrs"][:2] + ([f"and {len(row['cidrs']) - 2} more"] if len(row["cidrs"]) > 2 else [])
-        line = [
-            f"{row['name']}\n[dim]{row['vpc_id']}[/]" if row["name"] else row["vpc_id"],
-            f"{row['account_id']}\n{row['region']}".strip(),
-            "\n".join(cidrs),
-            f"{row['exporter']}\n[dim]{row['exporter_origin']}, {row['observation_domain']}[/]",
-            _source(row["source"]),
-        ]
-        if counted:
-            line.append(f"{row['flows']}\n[dim]{(row['last_flow'] or 'never').removesuffix('+00:00')}[/]")
-        cells.append(tuple(line))
-    print_table(onto or console(), f"VPCs and their exporters ({len(rows)})", heads, cells)
+        source = _source(row["source"])
+        last = (row.get("last_flow") or "never").removesuffix("+00:00")
+        cells.append(
+            (
+                stacked(row["name"], row["vpc_id"], *([] if wide else cidrs)),
+                stacked(row["account_id"], row["region"]),
+                *(["\n".join(cidrs)] if wide else []),
+                stacked(str(row["exporter"]), f"{row['exporter_origin']}, {row['observation_domain']}"),
+                stacked(*source, *([f"{row['flows']} flows, last {last}"] if counted and not wide else [])),
+                *([stacked(str(row["flows"]), last)] if counted and wide else []),
+            )
+        )
+    whole = range(4 if wide else 3)
+    print_table(terminal, f"VPCs and their exporters ({len(rows)})", heads, cells, whole)
 
 
-def _source(source: str | None) -> str:
+def _source(source: str | None) -> tuple[str, str]:
     if source is None:
-        return "[yellow]none[/]"
+        return "none", ""
     kind, _, end = source.partition(":")
-    name = end.partition(":log-group:")[2] or end.rpartition("/")[2] or end
-    return f"{kind.replace('_', ' ')}\n[dim]{name}[/]"
+    return kind.replace("_", " "), end.partition(":log-group:")[2] or end.rpartition("/")[2] or end

@@ -7,6 +7,7 @@ cannot be used, or the command is wrong. boto3, pydantic and rich are imported i
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ import click
 
 from edfn_agent.commands.opening import loaded, opened_state, stop
 from edfn_agent.commands.options import configuration
-from edfn_agent.commands.terminal import console, print_table, progress
+from edfn_agent.commands.terminal import console, print_table, progress, stacked
 
 if TYPE_CHECKING:
     from edfn_agent.inventory.model import FlowLog
@@ -176,29 +177,50 @@ def _order(row: dict[str, Any]) -> tuple[str, ...]:
 _KINDS = {"s3": "S3", "cloud-watch-logs": "CloudWatch Logs", "kinesis-data-firehose": "Firehose"}
 
 
+_WIDE = 150
+"""Columns of a terminal from which every fact has a column of its own."""
+
+
 def _print(rows: Sequence[dict[str, Any]], bare: Sequence[dict[str, Any]]) -> None:
     terminal = console()
+    wide = terminal.width >= _WIDE
     cells = []
     for row in rows:
         failed = row["delivery_status"] == "FAILED"
-        status = f"[bold red]FAILED[/]\n[dim]{row['delivery_error']}[/]" if failed else row["status"] or "?"
+        state = ("FAILED", row["delivery_error"]) if failed else (row["status"] or "?", "")
         reason = row["not_read_because"]
+        # the resource is in the table already
+        read = _read(row) if reason is None else ("not read" if not wide else "no", re.sub(r"arn:\S+: ", "", reason))
         part = row["resource_id"] != row["vpc_id"]
+        of = (row["resource_type"], row["resource_id"] if part else "whole")
+        destination = (_KINDS.get(row["destination_type"], row["destination_type"]), _end(row))
+        written = (f"{row['format']}, {row['fields']} fields", f"version {row['format_version']}")
+        how_often = f"{row['interval']} s, {row['traffic']}"
+        where = (row["vpc_name"], row["vpc_id"] or row["resource_id"])
+        place = (row["account_id"], row["region"])
         cells.append(
             (
-                f"{row['account_id']}\n{row['region']}",
-                f"{row['vpc_name']}\n[dim]{row['vpc_id'] or row['resource_id']}[/]".strip(),
-                f"{row['resource_type']}\n[dim]{row['resource_id'] if part else 'whole'}[/]",
-                f"{row['flow_log_id']}\n[dim]{row['name']}[/]",
-                f"{_KINDS.get(row['destination_type'], row['destination_type'])}\n[dim]{_end(row)}[/]",
-                f"{row['format']}, {row['fields']} fields\n[dim]version {row['format_version']}[/]",
-                f"{row['interval']} s, {row['traffic']}\n[dim]{row['file_format']}[/]",
-                status,
-                _read(row) if reason is None else f"[yellow]no[/]\n[dim]{reason}[/]",
+                stacked(*place),
+                stacked(*where),
+                stacked(*of),
+                stacked(row["flow_log_id"], row["name"]),
+                stacked(*destination),
+                stacked(*written),
+                stacked(how_often, row["file_format"]),
+                stacked(*state),
+                stacked(*read),
+            )
+            if wide
+            else (
+                stacked(*where, *place),
+                stacked(row["flow_log_id"], f"of the {of[0]}" if not part else of[1], how_often),
+                stacked(*destination, *written, row["file_format"]),
+                stacked(*read, *(state if failed else ())),
             )
         )
     heads = ("Account", "VPC", "Of", "Flow log", "Destination", "Format", "Interval", "State", "Read")
-    print_table(terminal, f"Flow logs ({len(rows)})", heads, cells)
+    few = ("VPC", "Flow log", "Destination, format", "Read")
+    print_table(terminal, f"Flow logs ({len(rows)})", heads if wide else few, cells, (0, 1, 3) if wide else (0, 1))
     print_table(
         terminal,
         f"VPCs without a flow log ({len(bare)})",
@@ -208,19 +230,20 @@ def _print(rows: Sequence[dict[str, Any]], bare: Sequence[dict[str, Any]]) -> No
                 row["account_id"],
                 row["region"],
                 row["vpc_id"],
-                row["name"] or ("[dim](default VPC)[/]" if row["is_default"] else ""),
+                stacked(row["name"]) or ("[dim](default VPC)[/]" if row["is_default"] else ""),
                 " ".join(row["cidrs"]),
             )
             for row in bare
         ],
+        (0, 2),
     )
 
 
-def _read(row: dict[str, Any]) -> str:
+def _read(row: dict[str, Any]) -> tuple[str, str]:
     """By which input; the place only where it is not the destination (the stream behind a log group, say)."""
     kind, _, end = row["source"].partition(":")
     place = "" if _end(row) in (end, end.partition(":log-group:")[2]) else end.rpartition("/")[2] or end
-    return f"{kind.replace('_', ' ')}\n[dim]{place}[/]".strip()
+    return kind.replace("_", " "), place
 
 
 def _end(row: dict[str, Any]) -> str:

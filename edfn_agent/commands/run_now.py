@@ -16,7 +16,7 @@ import click
 from edfn_agent.commands.exporters import print_exporters
 from edfn_agent.commands.opening import loaded, opened_state, stop
 from edfn_agent.commands.options import configuration
-from edfn_agent.commands.terminal import console, indented, print_table, progress
+from edfn_agent.commands.terminal import console, indented, print_table, progress, stacked
 
 if TYPE_CHECKING:
     from edfn_agent.inventory.survey import Survey
@@ -78,8 +78,8 @@ def _print_run_now(found: dict[str, Any], survey: Survey) -> None:
         [
             (
                 row["account_id"] or "?",
-                row["name"],
-                _via(row["via"]),
+                stacked(row["name"]),
+                stacked(_via(row["via"])),
                 str(counts.get(row["account_id"], 0)),
                 "ok" if row["status"] == "ok" else "[bold red]failed[/]",
             )
@@ -106,7 +106,7 @@ def _print_run_now(found: dict[str, Any], survey: Survey) -> None:
         terminal,
         f"CloudWatch log groups ({len(found['log_groups'])})",
         ("Log group", "Account", "Region", "Read"),
-        [(row["name"], row["account_id"], row["region"], _yes(row["enabled"])) for row in found["log_groups"]],
+        [(stacked(row["name"]), row["account_id"], row["region"], _yes(row["enabled"])) for row in found["log_groups"]],
     )
     print_table(
         terminal,
@@ -127,12 +127,10 @@ def _print_run_now(found: dict[str, Any], survey: Survey) -> None:
     if groups:
         terminal.print(f"[bold]Findings ({len(groups)})[/]")
     for group in groups:
-        style = _STYLES[group.severity]
         where = _shortened(group.places, "places")
-        subject = _shortened(group.subjects, "resources")
-        terminal.print(
-            f"[{style}]{group.severity:<7}[/] {escape(subject)}" + (f" [dim]({escape(where)})[/]" if where else "")
-        )
+        text = _shortened(group.subjects, "resources") + (f" ({where})" if where else "")
+        about = indented(text, terminal.width, others=8).lstrip()
+        terminal.print(f"[{_STYLES[group.severity]}]{group.severity:<7}[/] {escape(about)}")
         for text, first in ((group.problem, ""), (group.next_step, "-> ")):
             terminal.print(indented(first + text, terminal.width), markup=False)
     terminal.print(

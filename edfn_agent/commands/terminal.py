@@ -6,7 +6,7 @@ rich is imported inside the functions: `edfn-agent --help` must not wait for it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -40,7 +40,10 @@ def console() -> Console:
     return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=160, color_system=None)
 
 
-def print_table(console: Console, title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def print_table(
+    console: Console, title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], whole: Collection[int] = (0,)
+) -> None:
+    """Cells are markup; `stacked` makes them of what AWS says. Columns in `whole` are never cut: people copy them."""
     from rich import box
     from rich.table import Table
 
@@ -50,21 +53,37 @@ def print_table(console: Console, title: str, heads: Sequence[str], rows: Sequen
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for n, head in enumerate(heads):
-        # What stands first is what people copy into the next command: it is never cut.
-        table.add_column(head, no_wrap=n == 0, overflow="fold", min_width=max(map(_width, rows)) if n == 0 else None)
+        least = max(_width(row[n]) for row in rows) if n in whole else None
+        table.add_column(head, no_wrap=n in whole, overflow="fold", min_width=least)
     for row in rows:
         table.add_row(*row)
     console.print(table)
     console.print()
 
 
-def _width(row: Sequence[str]) -> int:
+def stacked(*lines: str) -> str:
+    """A cell: one below the other, the first the brighter. Names are anybody's, and may look like markup."""
+    from rich.markup import escape
+
+    first, *rest = [escape(line) for line in lines if line] or [""]
+    return "\n".join([first, *(f"[dim]{line}[/]" for line in rest)])
+
+
+def _width(cell: str) -> int:
     from rich.text import Text
 
-    return max(Text.from_markup(line).cell_len for line in row[0].split("\n"))
+    return max(Text.from_markup(line).cell_len for line in cell.split("\n"))
 
 
-def indented(text: str, width: int) -> str:
+def indented(text: str, width: int, first: int = 8, others: int = 11) -> str:
     import textwrap
 
-    return textwrap.fill(text, width, initial_indent=" " * 8, subsequent_indent=" " * 11, break_long_words=False)
+    return textwrap.fill(
+        text,
+        width,
+        initial_indent=" " * first,
+        subsequent_indent=" " * others,
+        # a word is often an id, an ARN or a command
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
