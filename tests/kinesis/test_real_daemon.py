@@ -89,7 +89,7 @@ def test_nothing_is_lost_whatever_is_killed(
     under_way(collector, stream, 4000)
     os.kill(agent.couriers()[0], signal.SIGKILL)
     arrived(collector, stream)
-    assert agent.daemon() != daemon
+    until(lambda: agent.daemon() != daemon)
 
     under_way(collector, stream, 4000)
     os.kill(agent.daemon(), signal.SIGKILL)
