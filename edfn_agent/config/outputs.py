@@ -7,12 +7,12 @@ misread otherwise; each is named where it matters.
 from __future__ import annotations
 
 from ipaddress import IPv4Address
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import ValidationInfo, field_validator, model_validator
+from pydantic import ValidationInfo, ValidatorFunctionWrapHandler, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from edfn_agent.config.section import HOUR, Section, duration, reject, repeated, setting
+from edfn_agent.config.section import HOUR, Section, also, duration, reject, repeated, setting
 from edfn_agent.config.times import Duration
 from edfn_agent.config.values import ExporterAddress, FilePath, PoolNetwork, VpcId, join_host_port, split_host_port
 
@@ -204,13 +204,15 @@ class Exporters(Section):
         )
         return pool
 
-    @field_validator("vpcs")
+    @field_validator("vpcs", mode="wrap")
     @classmethod
-    def _one_vpc_each(cls, vpcs: dict[str, IPv4Address]) -> dict[str, IPv4Address]:
-        first = {address: vpc for vpc, address in reversed(vpcs.items())}
-        again = repeated(((vpc,), address) for vpc, address in vpcs.items())
-        reject((place, f"{address} is the exporter of {first[address]} already") for place, address in again)
-        return vpcs
+    def _one_vpc_each(cls, written: Any, read: ValidatorFunctionWrapHandler) -> dict[str, IPv4Address]:
+        vpcs = written if isinstance(written, dict) else {}
+        first = {str(address): vpc for vpc, address in reversed(vpcs.items())}
+        again = repeated(((vpc,), str(address)) for vpc, address in vpcs.items())
+        with also([(place, f"{address} is the exporter of {first[address]} already") for place, address in again]):
+            found: dict[str, IPv4Address] = read(written)
+        return found
 
     @field_validator("unattributed")
     @classmethod

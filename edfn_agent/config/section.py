@@ -7,7 +7,8 @@ those are.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
@@ -53,6 +54,24 @@ def reject(faults: Iterable[tuple[tuple[str | int, ...], str]]) -> None:
     ]
     if details:
         raise ValidationError.from_exception_data("settings", details)
+
+
+@contextmanager
+def also(faults: Iterable[tuple[tuple[str | int, ...], str]]) -> Iterator[None]:
+    """What goes wrong inside is raised together with these faults: a person wants to hear of all at once."""
+    try:
+        yield
+    except ValidationError as error:
+        details = [
+            InitErrorDetails(type=each["type"], loc=each["loc"], input=each["input"], ctx=each.get("ctx", {}))
+            for each in error.errors(include_url=False)
+        ]
+        details += [
+            InitErrorDetails(type=PydanticCustomError("fault", "{text}", {"text": text}), loc=place, input=None)
+            for place, text in faults
+        ]
+        raise ValidationError.from_exception_data("settings", details) from None
+    reject(faults)
 
 
 def repeated(keys: Iterable[tuple[tuple[str | int, ...], K]]) -> list[tuple[tuple[str | int, ...], K]]:

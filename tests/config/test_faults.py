@@ -310,6 +310,15 @@ def test_ranges_and_what_goes_together(faults, line, fault):
     assert found.removeprefix("c.yaml:").strip().startswith(fault.removeprefix("c.yaml:").strip())
 
 
+def test_a_fault_of_one_address_does_not_hide_that_another_is_given_twice(faults):
+    text = "collectors: [udp://c]\nexporters:\n  vpcs:\n    vpc-0000000a: 224.0.0.1\n"
+    text += "    vpc-0000000b: 10.1.0.1\n    vpc-0000000c: 10.1.0.1\n"
+    assert faults(text) == [
+        "4:19: exporters.vpcs.vpc-0000000a: '224.0.0.1' is no unicast address, so no router can have it",
+        "6:19: exporters.vpcs.vpc-0000000c: 10.1.0.1 is the exporter of vpc-0000000b already",
+    ]
+
+
 def test_roles_come_from_the_list_and_from_the_file(loaded, faults):
     text = """\
         collectors: [udp://h]
