@@ -314,8 +314,8 @@ def test_a_fault_of_one_address_does_not_hide_that_another_is_given_twice(faults
     text = "collectors: [udp://c]\nexporters:\n  vpcs:\n    vpc-0000000a: 224.0.0.1\n"
     text += "    vpc-0000000b: 10.1.0.1\n    vpc-0000000c: 10.1.0.1\n"
     assert faults(text) == [
-        "4:19: exporters.vpcs.vpc-0000000a: '224.0.0.1' is no unicast address, so no router can have it",
-        "6:19: exporters.vpcs.vpc-0000000c: 10.1.0.1 is the exporter of vpc-0000000b already",
+        "c.yaml:4:19: exporters.vpcs.vpc-0000000a: '224.0.0.1' is no unicast address, so no router can have it",
+        "c.yaml:6:19: exporters.vpcs.vpc-0000000c: 10.1.0.1 is the exporter of vpc-0000000b already",
     ]
 
 
