@@ -21,6 +21,7 @@ from edfn_agent.formats.batch import Dictionary, FlowBatch, StringColumn
 from edfn_agent.inventory.exporters import Exporter
 
 INGRESS, EGRESS, UNKNOWN_DIRECTION = 0, 1, 255
+MOST_EXPORTERS = 1 << 16  # what `Flows.exporter` can tell apart; the flows of more are unattributed
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +267,8 @@ class Enricher:
             if exporter is None:
                 return 0
             code = self._exporter_codes.get(exporter.key)
+            if code is None and len(self.exporters) == MOST_EXPORTERS:
+                return 0
             if code is None:
                 code = self._exporter_codes[exporter.key] = len(self.exporters)
                 self.exporters.append(exporter)

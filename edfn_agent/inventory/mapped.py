@@ -13,13 +13,20 @@ from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from pathlib import Path
 
 from edfn_agent.delivery import Origin
-from edfn_agent.enrich import Interface
+from edfn_agent.enrich import NO_INTERFACE, Interface
 from edfn_agent.inventory.exporters import Exporter
 from edfn_agent.numbers import free_number
 
 UNATTRIBUTED = "unattributed"
 DEFAULT_POOL = IPv4Network("100.64.0.0/16")
 """Shared address space (RFC 6598): where exporters get an address that nobody named one for."""
+
+MOST_EXPORTERS = 60_000
+"""VPCs of one run that are told apart; more are `unattributed`. The pool has room for as many, and a log that names
+another VPC in every line cannot make the memory grow with its length."""
+
+MOST_INTERFACES = 1 << 18
+"""Interfaces of one run that have a number; those beyond have 0, unknown, for the same reason."""
 
 MOST_INDEX = 0x7FFFFFFF
 """Interface indexes are 1 to 2**31-1, as ifIndex is (RFC 2863)."""
@@ -87,7 +94,8 @@ class MappedDirectory:
         self._pool = pool
         self._exporters: dict[str, Exporter] = {}
         self._domains: set[int] = set()
-        self._pooled: set[IPv4Address] = set(self._addresses.values())
+        first = int(pool.network_address)
+        self._pooled = {int(address) - first for address in self._addresses.values()}  # offsets that are taken
         self._indexes: dict[int, str] = {}
         self._interfaces: dict[str, Interface] = {}
         self.unattributed = self._exporter(UNATTRIBUTED)
@@ -123,6 +131,8 @@ class MappedDirectory:
 
     def interface(self, interface_id: str) -> Interface:
         known = self._interfaces.get(interface_id)
+        if known is None and len(self._interfaces) >= MOST_INTERFACES:
+            return NO_INTERFACE
         if known is None:
             index = free_number(interface_id, MOST_INDEX, self._indexes)
             self._indexes[index] = interface_id
@@ -131,6 +141,8 @@ class MappedDirectory:
 
     def _exporter(self, key: str, address: IPv4Address | None = None) -> Exporter:
         known = self._exporters.get(key)
+        if known is None and len(self._exporters) >= MOST_EXPORTERS:
+            return self.unattributed
         if known is None:
             domain = free_number(key, 0xFFFFFF, self._domains)
             self._domains.add(domain)
@@ -144,9 +156,6 @@ class MappedDirectory:
         return known
 
     def _from_pool(self, key: str) -> IPv4Address:
-        hosts = max(1, self._pool.num_addresses - 2)
-        taken = {int(address) - int(self._pool.network_address) for address in self._pooled}
-        offset = free_number(key, hosts, taken)
-        address = self._pool.network_address + offset
-        self._pooled.add(address)
-        return address
+        offset = free_number(key, max(1, self._pool.num_addresses - 2), self._pooled)
+        self._pooled.add(offset)
+        return self._pool.network_address + offset
