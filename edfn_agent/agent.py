@@ -51,7 +51,8 @@ TRAFFIC_EVERY = 30.0
 """Seconds between two writes of flows per exporter, for `edfn-agent exporters`."""
 
 FRESH = 60.0
-"""Seconds for which a stored inventory is taken as it is at the start, so that a restart does not ask AWS again."""
+"""Seconds for which a stored inventory is taken as it is at the start, so that a restart does not ask AWS again. A role
+of another account, which was added, is news."""
 
 DEAD_FOR = 15.0
 """Seconds before an account that was not reached is tried again for the sake of a source; discovery tries it too."""
@@ -123,13 +124,14 @@ class Agent:
                 return
             self._run("flush", self._flush)
             self._run("housekeeping", self._keep_house)
+            self._note_success(self._current.known)
             self._sources.start()
             self._sources.follow(self._current.known)
             if self.leads:
                 wanted = self.config.discovery
                 self._schedule = Schedule(self.discover, wanted.schedule, wanted.timezone, wanted.jitter)
                 self._schedule.start()
-                if self._current.age > FRESH:
+                if self._current.age > FRESH or self._has_new_roles():
                     self._schedule.run_now()
             self._say_what_is_read()
             self.started = True
@@ -238,8 +240,6 @@ class Agent:
             snapshot = self._current.discover(self._accounts)
             self._discovery_problem = ""
             failed = [account for account in snapshot.accounts if account.status == "failed"]
-            if not failed:
-                self.metrics.discovery_last_success.set(snapshot.at)
             for account in failed:
                 log.warning("account cannot be asked", account=account.account_id, via=account.via, error=account.error)
             log.info(
@@ -265,10 +265,22 @@ class Agent:
         finally:
             self._discovering.release()
 
+    def _has_new_roles(self) -> bool:
+        """Whether roles are configured of accounts that the stored inventory has never heard of."""
+        known = {account.account_id for account in self._current.known.snapshot.accounts}
+        return any(role.arn.split(":")[4] not in known for role in self.config.aws.roles)
+
     def _on_known(self, known: Known) -> None:
+        self._note_success(known)
         self._tell_of_fallbacks(known)
         self._pipeline.replace(enricher=known.enricher)
         self._sources.follow(known)
+
+    def _note_success(self, known: Known) -> None:
+        """Also of a discovery before this start, or of another worker."""
+        snapshot = known.snapshot
+        if snapshot.at and all(account.status != "failed" for account in snapshot.accounts):
+            self.metrics.discovery_last_success.set(snapshot.at)
 
     def _tell_of_fallbacks(self, known: Known) -> None:
         now = {finding.subject: finding for finding in known.plan.fallbacks}

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from edfn_agent.delivery import Delivery, Origin, Outcome
-from edfn_agent.inputs import keys
+from edfn_agent.inputs import chosen, keys
 from edfn_agent.inventory.current import Current, Known
 from edfn_agent.ops.metrics import Metrics
 from edfn_agent.ops.redact import Redaction
@@ -102,9 +102,9 @@ class Sources:
                 return
             self._make()  # an endpoint that could not be opened
             if self._s3 is not None:
-                self._s3.set_sources(self._queues(known))
+                self._s3.set_sources(chosen.queues(self._config, known))
             if self._cloudwatch is not None:
-                groups = self._groups(known)
+                groups = chosen.log_groups(self._config, known)
                 self._cloudwatch.quotas.set_sharers(self._sharers(groups))
                 self._cloudwatch.set_sources([group for group in groups if self._reader_of(group) == self._worker])
             if self._config.inputs.kinesis is not None and self._running:
@@ -305,7 +305,7 @@ class Sources:
         """Those that do not come out stay, for the next time."""
         room = threading.Semaphore(ASIDES_IN_HAND)
         try:
-            queues = {queue.name: queue for queue in self._queues(self._current.known)}
+            queues = {queue.name: queue for queue in chosen.queues(self._config, self._current.known)}
             for each in todo:
                 if not self._running:
                     return
@@ -444,43 +444,6 @@ class Sources:
         assert wanted is not None
         return Settings(wanted.interval, wanted.overlap, wanted.start_from)
 
-    def _queues(self, known: Known) -> Sequence[Any]:
-        from edfn_agent.inputs.queues import Queue
-
-        wanted = self._config.inputs.s3
-        assert wanted is not None
-        found: dict[str, Queue] = {}
-        for each in known.snapshot.queues:
-            if known.plan.inputs.reads_queue(each) and not each.problem:
-                found[each.arn] = Queue(each.via_account or each.account_id, each.region, each.arn, each.url)
-        if wanted.queues != "discovered":
-            for text in wanted.queues:  # also what discovery could not see
-                try:
-                    queue = Queue.parse(text, region=self._config.aws.region)
-                except ValueError as error:
-                    log.error("queue cannot be read", queue=text, error=str(error))
-                    continue
-                found.setdefault(queue.name, queue)
-        return list(found.values())
-
-    def _groups(self, known: Known) -> Sequence[LogGroup]:
-        """Log groups that the plan reads by API, and those that the configuration lists; of all workers."""
-        from edfn_agent.inputs.log_groups import LogGroup
-
-        wanted = self._config.inputs.cloudwatch_logs
-        assert wanted is not None
-        arns = {way.end for way in known.plan.chosen.values() if way.input == "cloudwatch_logs"}
-        groups: dict[str, LogGroup] = {}
-        for arn in arns:
-            group = LogGroup.parse(arn)
-            groups[group.arn] = group
-        if wanted.log_groups != "discovered":
-            for text in wanted.log_groups:
-                for group in self._named_groups(text, known):
-                    if group.arn not in groups and not self._is_read_otherwise(group.arn, known):
-                        groups[group.arn] = group
-        return [group for _, group in sorted(groups.items())]
-
     def _reader_of(self, group: LogGroup) -> int:
         """The worker that reads it."""
         return zlib.crc32(group.arn.encode()) % self._workers
@@ -491,27 +454,6 @@ class Sources:
         for group in groups:
             workers.setdefault((group.account_id, group.region), set()).add(self._reader_of(group))
         return {place: len(some) for place, some in workers.items()}
-
-    def _named_groups(self, text: str, known: Known) -> list[Any]:
-        from edfn_agent.inputs.log_groups import LogGroup
-
-        seen = [each for each in known.snapshot.log_groups if each.name == text and not each.missing]
-        if seen:
-            return [LogGroup(each.account_id, each.region, each.name) for each in seen]
-        accounts = [each.account_id for each in known.snapshot.accounts if each.status == "ok" and each.account_id]
-        try:
-            return [LogGroup.parse(text, accounts[0] if len(accounts) == 1 else None, self._config.aws.region)]
-        except ValueError as error:
-            log.error("log group cannot be read", log_group=text, error=str(error))
-            return []
-
-    @staticmethod
-    def _is_read_otherwise(arn: str, known: Known) -> bool:
-        """Whether all flow logs that write to a group are read by a better way (its Kinesis stream, say)."""
-        writers = [way.flow_log.flow_log_id for way in known.plan.ways if way.end == arn]
-        return bool(writers) and all(
-            (way := known.plan.chosen.get(id)) is not None and way.input != "cloudwatch_logs" for id in writers
-        )
 
     def _follow_streams(self, known: Known) -> None:
         from edfn_agent.inputs.kinesis.input import KinesisInput
