@@ -28,6 +28,10 @@ PARTIAL_WINDOW = 12 * 3600.0
 MOST_WAITING = 100_000
 """Marks kept for a state that does not work: about 20 MB. Beyond that the oldest are forgotten."""
 
+GROUP = 0.1
+"""Seconds that a mark waits for others. Sooner than its message is deleted (keeper.DELETE_DELAY), and ten commits a
+second cost a hundredth of a processor."""
+
 TRY_AGAIN = 2.0
 """Seconds until a state that did not work is tried again."""
 
@@ -104,6 +108,7 @@ class Sent:
     def _run(self) -> None:
         while not self._ending.is_set():
             self._clock.wait(self._wake, None)
+            self._clock.wait(self._ending, GROUP)
             self._wake.clear()
             if not self.write():
                 self._clock.wait(self._ending, TRY_AGAIN)
