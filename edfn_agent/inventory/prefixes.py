@@ -52,27 +52,43 @@ class PrefixTable:
 
     def find4(self, addresses: NDArray[np.uint32]) -> NDArray[np.uint32]:
         """The number for each IPv4 address."""
-        found = self._by_half.take(addresses >> np.uint32(16))
+        halves, quarters, quarters_of = self._by_block
+        found = halves.take(addresses >> np.uint32(16))
         rows = np.flatnonzero(found == VARIES)
         if len(rows):
-            found[rows] = self._searched4(addresses[rows])
+            left = addresses[rows]
+            at = quarters_of.take(left >> np.uint32(16))
+            at += left >> np.uint32(8) & np.uint32(0xFF)
+            finer = quarters.take(at)
+            odd = np.flatnonzero(finer == VARIES)
+            finer[odd] = self._searched4(left[odd])
+            found[rows] = finer
         return found
 
     def blocks4(self, bits: int) -> NDArray[np.uint32]:
         """By the first bits of an IPv4 address the number of all that begin so, or VARIES."""
-        firsts = np.arange(1 << bits, dtype=np.uint32) << np.uint32(32 - bits)
-        numbers = self._searched4(firsts)
-        first, last = (
-            np.searchsorted(self._starts4, addresses, side="right")
-            for addresses in (firsts, firsts + np.uint32((1 << 32 - bits) - 1))
-        )
+        return self._numbers_of(np.arange(1 << bits, dtype=np.uint32) << np.uint32(32 - bits), bits)
+
+    def _numbers_of(self, firsts: NDArray[np.uint32], bits: int) -> NDArray[np.uint32]:
+        """The numbers of blocks that begin there and are of so many bits."""
+        lasts = firsts + np.uint32((1 << 32 - bits) - 1)
+        first, last = (np.searchsorted(self._starts4, each, side="right") - 1 for each in (firsts, lasts))
+        numbers = self._numbers4[first]
         numbers[first != last] = VARIES
         return numbers
 
     @cached_property
-    def _by_half(self) -> NDArray[np.uint32]:
-        """Most blocks of 65,536 addresses have one number: no search for those."""
-        return self.blocks4(16)
+    def _by_block(self) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.intp]]:
+        """Numbers of blocks of 65,536 addresses; of blocks of 256 within those that vary; where those of one begin.
+
+        Few prefixes that are published are longer than 24 bits, so that little is left to search for.
+        """
+        halves = self.blocks4(16)
+        varying = np.flatnonzero(halves == VARIES)
+        firsts = varying.astype(np.uint32)[:, None] << np.uint32(16) | np.arange(256, dtype=np.uint32) << np.uint32(8)
+        begin = np.zeros(1 << 16, np.intp)
+        begin[varying] = np.arange(len(varying)) * 256
+        return halves, self._numbers_of(firsts.reshape(-1), 24), begin
 
     def _searched4(self, addresses: NDArray[np.uint32]) -> NDArray[np.uint32]:
         return self._numbers4[np.searchsorted(self._starts4, addresses, side="right") - 1]

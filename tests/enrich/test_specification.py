@@ -46,7 +46,7 @@ class World:
                 id = f"eni-{len(interfaces):04x}"
                 count = self.rng.randrange(4)
                 addresses, free = tuple(sorted(free[:count], key=lambda each: ":" in each)), free[count:]
-                blocks = (f"10.0.64.{len(interfaces) * 16 % 256}/28", f"2001:db8:0:{len(interfaces)}:4000::/80")
+                blocks = (f"10.0.64.{len(interfaces) * 16 % 256}/28", f"2001:db8:1:{len(interfaces)}:4000::/80")
                 prefixes = tuple(self.rng.sample(blocks, self.rng.randrange(3)))
                 subnet = f"subnet-{self.rng.randrange(3)}{vpc[-2:]}"
                 interfaces.append(
