@@ -32,6 +32,7 @@ class KeyTable:
 
     _PLACE = np.dtype([("key", np.uint64), ("number", np.uint32)], align=True)
     _PER_BUCKET = 4
+    _TRIES = 200  # at least half of all places are free, so that few buckets need more than a dozen
 
     def __init__(self, keys: NDArray[np.uint64], numbers: NDArray[np.uint32]) -> None:
         """Keys are distinct."""
@@ -61,14 +62,14 @@ class KeyTable:
         return place.view(np.intp)
 
     def _displaced(self, keys: NDArray[np.uint64], size: int, random: np.random.Generator) -> NDArray[np.uint32] | None:
-        """A displacement for each bucket; None where two keys of a bucket have one place, so that no displacement does.
+        """A displacement for each bucket; None where there is none with these hashes, which small tables may have.
 
         Large buckets choose first. All buckets of a size try at once; those that meet nobody stay.
         """
         bucket = (keys * self._first >> self._bucket_shift).astype(np.intp)
         place = (keys * self._second >> self._place_shift).astype(np.intp)
         if len(np.unique(bucket * size + place)) < len(keys):
-            return None
+            return None  # two keys of a bucket have one place, wherever they move
         displacements = np.zeros(1 << 64 - int(self._bucket_shift), np.uint32)
         taken = np.zeros(size, np.bool_)
         sizes = np.bincount(bucket, minlength=len(displacements))
@@ -77,7 +78,9 @@ class KeyTable:
         for count in range(int(sizes.max(initial=0)), 0, -1):
             left = np.flatnonzero(sizes == count)
             places = by_bucket[starts[left][:, None] + np.arange(count)]  # a row for each bucket
-            while len(left):
+            for _ in range(self._TRIES):
+                if not len(left):
+                    break
                 tried = random.integers(0, size, len(left))
                 moved = places ^ tried[:, None]
                 _, which, times = np.unique(moved, return_inverse=True, return_counts=True)
@@ -85,6 +88,8 @@ class KeyTable:
                 displacements[left[settled]] = tried[settled]
                 taken[moved[settled]] = True
                 left, places = left[~settled], places[~settled]
+            if len(left):
+                return None
         return displacements
 
 
