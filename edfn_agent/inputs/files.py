@@ -20,13 +20,15 @@ STANDARD_INPUT = "-"
 
 
 def walk(names: Sequence[str]) -> Iterator[str]:
-    """The files behind the names, in the order given; what is in a folder in name order."""
+    """The files behind the names, in the order given; what is in a folder in name order. Pipes, sockets and devices
+    in a folder are no files: reading one may never end. A link that leads nowhere is a file that cannot be read."""
     for name in names:
         if name != STANDARD_INPUT and os.path.isdir(name):
             for folder, folders, files in os.walk(name):
                 folders.sort()
-                for file in sorted(files):
-                    yield os.path.join(folder, file)
+                for path in (os.path.join(folder, file) for file in sorted(files)):
+                    if os.path.isfile(path) or not os.path.exists(path):
+                        yield path
         else:
             yield name
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import random
 import signal
 import socket
@@ -170,6 +171,17 @@ def test_a_folder_without_files_is_said(export: Export, tmp_path: Path) -> None:
     result = export(V2, str(tmp_path / "empty"))
     assert (result.status, result.summary["files"]) == (0, 1)
     assert "empty: a folder without files" in result.stderr
+
+
+def test_a_folder_is_read_in_name_order_without_what_is_no_file(export: Export, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    (folder / "b").mkdir(parents=True)
+    os.mkfifo(folder / "a.pipe")
+    for name in ("c.log", "a.log", "b/z.log"):
+        (folder / name).write_text(name)
+    (folder / "d.log").symlink_to(folder / "nowhere")
+    failed = [Path(each["file"]).relative_to(folder) for each in export(V2, str(folder)).summary["failed"]]
+    assert [str(name) for name in failed] == ["a.log", "c.log", "d.log", "b/z.log"]
 
 
 def test_what_is_no_flow_log_has_no_malformed_lines_to_show(export: Export) -> None:
