@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edfn_agent.enrich import Enricher
     from edfn_agent.export.destination import Destination
     from edfn_agent.export.transports import AddressMode
+    from edfn_agent.export.transports.collector import Collector
     from edfn_agent.formats.batch import BadLine
 
 SHOWN_BAD_LINES = 5
@@ -290,11 +291,11 @@ def _destinations(options: dict[str, Any]) -> list[Destination]:
     mode: AddressMode = "field" if _nobody_chose(options) else options["exporter_address"]
     pace = options["records_per_second"]
     try:
+        collectors = [parse_collector(url) for url in options["collectors"]]
+        for collector in collectors:
+            _must_be_known(collector)
         transports = [
-            *(
-                (transport_of(parse_collector(url), address_mode=mode, report=_say), pace)
-                for url in options["collectors"]
-            ),
+            *((transport_of(collector, address_mode=mode, report=_say), pace) for collector in collectors),
             *((file_transport(Path(name)), 0) for name in options["outputs"]),
         ]
     except ValueError as error:
@@ -309,6 +310,20 @@ def _destinations(options: dict[str, Any]) -> list[Destination]:
         )
         for transport, pace in transports
     ]
+
+
+def _must_be_known(collector: Collector) -> None:
+    """A service waits for a name to appear; a person who has mistyped one should not."""
+    import socket
+
+    from edfn_agent.export.transports.collector import resolve
+
+    try:
+        resolve(collector)
+    except socket.gaierror as error:
+        if error.errno == socket.EAI_NONAME:
+            raise click.UsageError(f"--collector {collector}: nobody knows the name {collector.host}") from None
+        # a resolver that does not answer now may do so later, and sending says why it waits
 
 
 def _nobody_chose(options: dict[str, Any]) -> bool:

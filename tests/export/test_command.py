@@ -107,6 +107,18 @@ def test_a_file_that_is_not_there(export: Export) -> None:
     assert "/nowhere/at/all.log.gz: No such file or directory" in result.stderr
 
 
+def test_a_collector_that_nobody_knows_is_a_usage_error() -> None:
+    """RFC 2606: this name will never be known. Without a resolver it is waited for, as it may be known later."""
+    try:
+        socket.getaddrinfo("nosuch.invalid", 4739)
+    except socket.gaierror as error:
+        if error.errno != socket.EAI_NONAME:
+            pytest.skip("no resolver answers here, so no name is known to be unknown")
+    result = export(V2, "--collector", "udp://nosuch.invalid:4739")
+    assert result.status == 2
+    assert "nobody knows the name nosuch.invalid" in result.stderr
+
+
 def test_nowhere_to_send_is_a_usage_error() -> None:
     result = CliRunner().invoke(main, ["export", "file"])
     assert result.exit_code == 2
