@@ -107,7 +107,7 @@ def test_a_file_that_is_not_there(export: Export) -> None:
     assert "/nowhere/at/all.log.gz: No such file or directory" in result.stderr
 
 
-def test_a_collector_that_nobody_knows_is_a_usage_error() -> None:
+def test_a_collector_that_nobody_knows_is_a_usage_error(export: Export) -> None:
     """RFC 2606: this name will never be known. Without a resolver it is waited for, as it may be known later."""
     try:
         socket.getaddrinfo("nosuch.invalid", 4739)
