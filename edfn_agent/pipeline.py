@@ -50,6 +50,7 @@ class Pipeline:
         waiting: int = WAITING,
     ) -> None:
         self._most_waiting = waiting
+        self._step = waiting >> 10  # by which a reader's part grows before all is added up: a small delivery would feel it
         self._flying: set[Delivery] = set()  # submitted and not settled
         self._make_reader = make_reader
         self._enricher = enricher
@@ -94,8 +95,10 @@ class Pipeline:
                 self._flush_seat(seat, LINGER)
                 seat.reader.feed(delivery, self._export)
                 seat.waiting = seat.reader.pending_octets
-                if self.octets_waiting > self._most_waiting:
-                    self._flush_seat(seat, 0.0)
+                if seat.waiting >= seat.look_at:
+                    seat.look_at = seat.waiting + self._step
+                    if self.octets_waiting > self._most_waiting:
+                        self._flush_seat(seat, 0.0)
             finally:
                 if seat.since is None:
                     seat.since = time.monotonic()  # also without rows: counts wait to be told, too
@@ -150,7 +153,7 @@ class Pipeline:
         if seat.since is not None and time.monotonic() - seat.since >= older_than:
             seat.reader.flush(self._export)
             seat.since = None  # not before: what could not be sent may have left other batches waiting
-            seat.waiting = 0
+            seat.waiting = seat.look_at = 0
 
     def _export(self, batch: FlowBatch) -> None:
         try:
@@ -196,4 +199,5 @@ class _Seat:
         self.reader = reader
         self.since: float | None = None
         self.waiting = 0  # octets
+        self.look_at = 0  # and when to add up what waits in all of them
         self.counts = Counts()

@@ -60,13 +60,14 @@ Give = Callable[[FlowBatch], None]
 class _Pending:
     """The rows of one origin and layout that wait to become a batch."""
 
-    __slots__ = ("bad_lines", "counts", "deliveries", "layout", "origin", "scan", "scanner", "used")
+    __slots__ = ("bad_lines", "counts", "deliveries", "layout", "octets_per_row", "origin", "scan", "scanner", "used")
 
     def __init__(self, origin: Origin, layout: Layout, wanted: Collection[str] | None, rows: int) -> None:
         self.origin = origin
         self.layout = layout
         self.scanner = Scanner(Columns(words(layout, wanted), rows), layout.timestamped)
         self.scan = self.scanner.scan
+        self.octets_per_row = self.scanner.columns.octets_per_row
         self.deliveries: list[Delivery] = []
         self.counts = Counts()
         self.bad_lines: list[BadLine] = []
@@ -134,7 +135,7 @@ class Reader:
         self._routed: tuple[Origin | None, tuple[Layout, ...], _Route | None] = _NOWHERE  # the last one taken
         self._headers: dict[bytes, Layout | None] = {}
         self._origins: dict[tuple[Origin, str, str], Origin] = {}
-        self._rows = 0
+        self._rows = self._octets = 0
         self._clock = 0
         # What is being read: the beginning of a line, if there is one, and the octets that were read last.
         self._window = bytearray(_FRONT + MAX_LINE + PIECE + _SLACK)
@@ -171,7 +172,7 @@ class Reader:
     @property
     def pending_octets(self) -> int:
         """Octets of memory that these rows take, about."""
-        return sum(each.scanner.rows * each.scanner.columns.octets_per_row for each in self._pending.values())
+        return self._octets
 
     def feed(self, delivery: Delivery, give: Give) -> None:
         """Read a delivery; batches that become full are given out at once.
@@ -457,6 +458,7 @@ class Reader:
                 pending.counts.flows += rows
                 self.tally.flows += rows
                 self._rows += rows
+                self._octets += rows * pending.octets_per_row
                 if not pending.deliveries or pending.deliveries[-1] is not self._delivery:
                     self._delivery.hold()
                     pending.deliveries.append(self._delivery)
@@ -587,6 +589,7 @@ class Reader:
             pending.origin, pending.layout, rows, columns, family, pending.counts, pending.bad_lines, pending.deliveries
         )
         self._rows -= rows
+        self._octets -= rows * pending.octets_per_row
         pending.counts = Counts()
         pending.bad_lines = []
         pending.deliveries = []
