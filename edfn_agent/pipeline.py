@@ -50,7 +50,7 @@ class Pipeline:
         waiting: int = WAITING,
     ) -> None:
         self._most_waiting = waiting
-        self._step = waiting >> 10  # by which a reader's part grows before all is added up: a small delivery would feel it
+        self._step = waiting >> 10  # growth of a reader's part before all is added up: small deliveries would feel it
         self._flying: set[Delivery] = set()  # submitted and not settled
         self._make_reader = make_reader
         self._enricher = enricher
