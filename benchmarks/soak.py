@@ -70,9 +70,8 @@ class Soak:
                 time.sleep(0.02)
 
     def run(self, records: int, kills: int) -> None:
-        writer = threading.Thread(target=self.write, args=(records,), daemon=True)
-        writer.start()
         killing = records * 3 // 4
+        self.begin(killing)
         share = killing // kills
         troubles = ["full", "read_only", "broken"] if self.disk is not None else []
         for number in range(kills):
@@ -84,12 +83,14 @@ class Soak:
             time.sleep(self.chance.random() / 4)
             self.kill()
             self.service.start()
-        for part in range(5):
-            self.wait_for(killing + part * (records - killing) // 5)
+        self.wait_for(killing, 300)
+        self.begin(records - killing)  # for the last agent alone, which is at work before it is looked at
+        for part in range(1, 7):
+            self.wait_for(killing + part * (records - killing) // 6, 300)
             self.memory.append(self.service.memory())
-        self.wait_for(records, 300)
-        writer.join()
-        self.memory.append(self.service.memory())
+
+    def begin(self, records: int) -> None:
+        threading.Thread(target=self.write, args=(records,), daemon=True).start()
 
     def wait_for(self, goal: int, seconds: float = 120.0) -> None:
         until(lambda: self.collector.unique >= goal or self.service.ended, self.service.tail, seconds)

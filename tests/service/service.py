@@ -165,7 +165,7 @@ class Service:
 
     def says(self, words: str) -> int:
         """How many lines of the log have this message."""
-        return len(re.findall(rf"^\S+ \w+ +.*(?<!\w){re.escape(words)}", self.log, re.MULTILINE))
+        return len(re.findall(rf"^\S+ \w+ +.*(?<!\w){re.escape(words)}(?!\w)", self.log, re.MULTILINE))
 
     def tail(self) -> str:
         return self.log[-6000:]
