@@ -51,6 +51,7 @@ class Soak:
         self.kills = self.restarts = self.troubles = self.failed_starts = 0
         self.memory: list[tuple[int, int]] = []
         self.writing = threading.Event()
+        self.most = 0  # records that may be written so far: something is left for every kill
 
     def write(self, records: int) -> None:
         """Deliveries of all sizes, from one record on; not far ahead of the agent."""
@@ -66,15 +67,19 @@ class Soak:
                 part = min(part, 500)
                 self.cloud.log(source, part)
             left, number = left - part, number + 1
-            while self.cloud.written - self.collector.unique > AHEAD and not self.writing.is_set():
+            while not self.writing.is_set() and (
+                self.cloud.written >= self.most or self.cloud.written - self.collector.unique > AHEAD
+            ):
                 time.sleep(0.02)
 
     def run(self, records: int, kills: int) -> None:
         killing = records * 3 // 4
-        self.begin(killing)
         share = killing // kills
+        self.most = 3 * share
+        self.begin(killing)
         troubles = ["full", "read_only", "broken"] if self.disk is not None else []
         for number in range(kills):
+            self.most = max(self.most, (number + 3) * share)
             self.wait_for(number * share + self.chance.randrange(share // 4, share))
             if number and number % max(2, kills // 5) == 0:
                 self.restart_collector()
@@ -84,6 +89,7 @@ class Soak:
             self.kill()
             self.service.start()
         self.wait_for(killing, 300)
+        self.most = records
         self.begin(records - killing)  # for the last agent alone, which is at work before it is looked at
         for part in range(1, 7):
             self.wait_for(killing + part * (records - killing) // 6, 300)
@@ -109,6 +115,7 @@ class Soak:
 
     def trouble(self, which: str, goal: int) -> None:
         assert self.disk is not None
+        self.most = max(self.most, goal + 20_000)  # there is something left to do in the meantime
         with getattr(self.disk, which)():
             self.wait_for(goal)
         self.troubles += 1
