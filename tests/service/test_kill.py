@@ -61,8 +61,8 @@ def test_stop_with_work_in_hand(cloud: Cloud, install: Install) -> None:
     until(lambda: collector.unique > 300, service.tail)
     assert service.stop() == 0, service.tail()
     assert collector.unique < cloud.written
-    invisible = sum(cloud.queued(each) - cloud.visible(each) for each in (cloud.shop, cloud.lab))
-    assert invisible == 0, "a stopped agent holds nothing back from other readers of the queue"
+    # At once, but for what SQS hands out while the agent hangs up: that waits for its visibility timeout.
+    until(lambda: sum(map(cloud.visible, (cloud.shop, cloud.lab))) == cloud.queued(), "messages are held back")
     assert not collector.received() & cloud.in_hand(service.state), "sent, and not noted"
     service.configure(ipfix={"records_per_second": 30000})
     service.start()
