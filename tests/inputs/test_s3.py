@@ -468,11 +468,11 @@ def test_on_a_bad_day_nothing_is_lost_and_nothing_is_sent_twice(
     rules.append(faults.sometimes(faults.Cut(40_000), 0.2, 3, "GET"))
     rules.append(faults.sometimes(faults.Cut(10), 0.1, 4, "ReceiveMessage"))
     rules.append(faults.disorder(5))
-    world.set_attributes(VisibilityTimeout="5")
+    world.set_attributes(VisibilityTimeout="15")
     bodies = {KEY.format(f"{number:04x}"): bytes([number]) * 60_000 for number in range(60)}
     for key, body in bodies.items():
         world.put(key, body)
     start(concurrency=8)
-    until(lambda: idle(world) and len(sink.read) >= 60, 40)
+    until(lambda: idle(world) and len(sink.read) >= 60, 150)
     assert sorted(sink.read) == sorted((f"s3://{world.bucket}/{key}", body) for key, body in bodies.items())
     assert sample(metrics, "edfn_deliveries_in_flight", input="s3") == 0
