@@ -41,7 +41,7 @@ from .templates import (
     is_length_of,
 )
 from .type_records import described_elements, describes_elements
-from .values import Value, reader
+from .values import Value, length_at, reader
 
 Record: TypeAlias = dict[str, Value]
 
@@ -95,7 +95,7 @@ class DataSet:
             record: Record = {}
             for name, length, read in readers:
                 if length == VARIABLE_LENGTH:
-                    at, length = _value_length(octets, at)
+                    at, length = length_at(octets, at)
                 record[name] = read(octets[at : at + length])
                 at += length
             yield record
@@ -434,24 +434,13 @@ def _walk(body: bytes, offset: int, known: _Known, ends: list[int]) -> None:
         begin = at
         for step in steps:
             if not step:
-                at, step = _value_length(body, at)
+                at, step = length_at(body, at)
             at += step
             if at > len(body):
                 raise DataRecordError(
                     "an element is longer than what is left of its set", offset=offset + begin, set_id=known.template.id
                 )
         ends.append(at)
-
-
-def _value_length(octets: bytes, at: int) -> tuple[int, int]:
-    """Where a value of variable length begins and how long it is (RFC 7011 section 7). Beyond the end: far beyond."""
-    if at >= len(octets):
-        return at, VARIABLE_LENGTH + 1
-    if octets[at] < 255:
-        return at + 1, octets[at]
-    if at + 3 > len(octets):
-        return at, VARIABLE_LENGTH + 1
-    return at + 3, octets[at + 1] << 8 | octets[at + 2]
 
 
 def _decode_templates(

@@ -7,7 +7,6 @@ a time, so a million records cost no Python. Never: silent truncation; what does
 from __future__ import annotations
 
 import ipaddress
-import struct
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -16,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .errors import ColumnError, ValueRangeError
 from .templates import fixed_dtype
+from .values import with_length
 
 if TYPE_CHECKING:
     from .templates import Field, Template
@@ -363,8 +363,7 @@ class _Values:
             if len(value) > 65535:
                 raise ValueRangeError(f"a value of {len(value)} octets is longer than the 65535 a length can say")
             before = len(octets)
-            octets += bytes((len(value),)) if len(value) < 255 else struct.pack(">BH", 255, len(value))
-            octets += value
+            octets += with_length(value)
             sizes.append(len(octets) - before)
         self.codes = column.codes
         self.octets = np.frombuffer(bytes(octets), np.uint8)

@@ -23,6 +23,22 @@ _NTP_EPOCH = datetime(1900, 1, 1, tzinfo=UTC)
 _LAST_MILLISECOND = int((datetime.max.replace(tzinfo=UTC) - _UNIX_EPOCH) / timedelta(milliseconds=1))
 
 
+def with_length(octets: bytes) -> bytes:
+    """A value of variable length, 65535 octets at most, as it goes on the wire (RFC 7011 section 7)."""
+    return (bytes((len(octets),)) if len(octets) < 255 else struct.pack(">BH", 255, len(octets))) + octets
+
+
+def length_at(octets: bytes, at: int) -> tuple[int, int]:
+    """Where a value of variable length begins and how long it is (RFC 7011 section 7). Beyond the end: far beyond."""
+    if at >= len(octets):
+        return at, VARIABLE_LENGTH + 1
+    if octets[at] < 255:
+        return at + 1, octets[at]
+    if at + 3 > len(octets):
+        return at, VARIABLE_LENGTH + 1
+    return at + 3, octets[at + 1] << 8 | octets[at + 2]
+
+
 def reader(field: Field) -> Callable[[bytes], Value]:
     """The function that turns octets of this field into a value."""
     kind = field.element.data_type

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edfn_agent.enrich import CodeTable, Flows
 from edfn_agent.formats.batch import AddressColumn, Column, Dictionary, IntColumn, StringColumn
 from ipfix import Field, Records
+from ipfix.values import length_at, with_length
 
 MOST_OCTETS = 32 << 20
 """Octets of strings in the records that are made at a time; real flow logs have 1 to 10 MiB in a batch."""
@@ -109,7 +110,7 @@ def _cut(record: bytes, fields: tuple[Field, ...], room: int) -> bytes:
     for field in fields:
         length = field.length
         if field.is_variable:
-            at, length = (at + 1, record[at]) if record[at] < 255 else (at + 3, record[at + 1] << 8 | record[at + 2])
+            at, length = length_at(record, at)
         parts.append((record[at : at + length], field.is_variable))
         at += length
     fixed = sum(len(octets) for octets, variable in parts if not variable)
@@ -130,4 +131,4 @@ def _value(octets: bytes, cap: int) -> bytes:
     """A value of variable length (RFC 7011 section 7), cut between two characters."""
     if len(octets) > cap:
         octets = octets[:cap].decode("utf-8", "ignore").encode()
-    return (bytes([len(octets)]) if len(octets) < 255 else b"\xff" + len(octets).to_bytes(2, "big")) + octets
+    return with_length(octets)

@@ -38,6 +38,8 @@ from edfn_agent.formats.batch import AddressColumn, Dictionary, IntColumn, Strin
 from edfn_agent.formats.fields import BY_NAME
 from edfn_agent.inventory.exporters import Exporter
 from ipfix import Field, Records, Template, VariableColumn
+from ipfix.templates import fixed_dtype
+from ipfix.values import with_length
 
 FIRST_TEMPLATE = 300  # 256 to 299 are the options templates of exporting.py
 
@@ -159,9 +161,9 @@ class RecordMaker:
         template = self._ids.get(signature)
         if template is None:
             template = self._ids[signature] = Template(FIRST_TEMPLATE + len(self._ids), every)
-        fixed = [(name, field) for name, field in zip(template.names, every, strict=True) if not field.is_variable]
-        dtype = np.dtype([(name, field.dtype) for name, field in fixed])
-        return _Plan(template, tuple(f.element.name for f in fields), tuple(enterprise), dtype)
+        count = sum(not field.is_variable for field in every)
+        fixed = fixed_dtype(template.names[:count], every[:count])
+        return _Plan(template, tuple(f.element.name for f in fields), tuple(enterprise), fixed)
 
     def _records(self, columns: _Columns, plan: _Plan, rows: NDArray[np.intp] | None, total: int) -> Records:
         fixed = lay_out(plan.fixed, columns.fixed(plan), rows, total)
@@ -413,8 +415,7 @@ class Values:
         if len(value) > 65535:  # what a length can say (RFC 7011 section 7)
             value = value[:65535].decode("utf-8", "ignore").encode()
         self.values.append(value)
-        self._octets += bytes((len(value),)) if len(value) < 255 else b"\xff" + len(value).to_bytes(2, "big")
-        self._octets += value
+        self._octets += with_length(value)
         self._starts.append(len(self._octets))
         self._wire = None
 
